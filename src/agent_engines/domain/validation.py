@@ -1,0 +1,400 @@
+"""Requests: the one place where what a caller sends becomes a task, or an error that names the field.
+
+| field | accepted |
+| --- | --- |
+| task_type | 1 to 128 printable characters, no space at either end |
+| payload | any JSON value: finite numbers a double can hold, at most 32 levels deep, no NUL, no lone surrogate |
+| requirements, metadata | objects of at most 64 keys and 16 KiB, same rules |
+| priority | 1 (first) to 5 (last) |
+| timeout_seconds | above 0, at most 7 days |
+| deadline | in the future: epoch seconds or ISO 8601 with an offset |
+| run_at | the same, at most 366 days ahead and before the deadline; the past means now |
+| max_attempts | 1 to 100 |
+| idempotency_key, request_id | 1 to 255 printable characters |
+| strategy, features, embedding | see domain/hints.py |
+| tenant, budget, affinity | see domain/terms.py |
+
+Unknown fields are refused: a misspelt `priorty` that is silently ignored is worse than a 422. Of repeated keys the last
+one counts. The hot path looks at bytes only; the exact, slow checks run when the bytes look suspicious.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, cast
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from .errors import InvalidRequest, Malformed, TooLarge
+from .hints import checked_hints
+from .moments import check_deadline, check_run_at, parsed_moment
+from .task_names import task_id_of
+from .tasks import DEFAULT_PRIORITY, MAX_TASK_TYPE_LENGTH, NO_PAYLOAD, Task, TaskRequest
+from .terms import DEFAULT_TENANT, NO_TERMS, Affinity, Budget, terms_of
+
+_DAY = 86_400.0
+_NUL = b"\\u0000"
+# Possessive and closed by the end of the text too: linear on any input, or a body of quotes would cost minutes.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_BIG_NUMBER = re.compile(rb"[eE][+-]?\d{3}")
+_LONG_NUMBER = re.compile(rb"(?<!\d)\d{309}")
+_EXPONENT = re.compile(rb"[eE][+-]?0*(\d+)")
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
+_MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
+_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on one request. Bytes are of JSON text."""
+
+    body_bytes: int = 1_048_576
+    depth: int = 32
+    keys: int = 64
+    mapping_bytes: int = 16_384
+    timeout_seconds: float = 7 * _DAY
+    attempts: int = 100
+    name_length: int = 255
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TaskRequest as it stands in a JSON body; `payload` stays the caller's bytes."""
+
+    task_type: str
+    payload: msgspec.Raw = NO_PAYLOAD
+    requirements: dict[str, Any] | None = None
+    priority: int | None = None
+    timeout_seconds: float | None = None
+    deadline: float | str | None = None
+    idempotency_key: str | None = None
+    max_attempts: int | None = None
+    metadata: dict[str, Any] | None = None
+    request_id: str | None = None
+    run_at: float | str | None = None
+    strategy: str | None = None
+    features: list[float] | None = None
+    embedding: list[float] | None = None
+    tenant: str | None = None
+    budget: Budget | None = None
+    affinity: Affinity | None = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRequest:
+    """Decode the JSON body of one submission. Raises Malformed, TooLarge, InvalidRequest (the field named)."""
+    if len(body) > limits.body_bytes:
+        raise TooLarge(f"the body has {len(body)} bytes, at most {limits.body_bytes} are accepted")
+    parsed = decode_json(body, _decode_body, limits)
+    return TaskRequest(
+        task_type=parsed.task_type,
+        payload=parsed.payload,
+        requirements=parsed.requirements or {},
+        priority=DEFAULT_PRIORITY if parsed.priority is None else parsed.priority,
+        timeout_seconds=parsed.timeout_seconds,
+        deadline=parsed_moment("deadline", parsed.deadline),
+        idempotency_key=parsed.idempotency_key,
+        max_attempts=parsed.max_attempts,
+        metadata=parsed.metadata or {},
+        request_id=parsed.request_id,
+        run_at=parsed_moment("run_at", parsed.run_at),
+        strategy=parsed.strategy,
+        features=parsed.features,
+        embedding=parsed.embedding,
+        tenant=DEFAULT_TENANT if parsed.tenant is None else parsed.tenant,
+        budget=parsed.budget,
+        affinity=parsed.affinity,
+    )
+
+
+Decoded = Any
+
+
+def decode_json(body: bytes, decode: Callable[[bytes], Decoded], limits: Limits = DEFAULT_LIMITS) -> Decoded:
+    """Run a msgspec decoder and say what is wrong in our errors: Malformed for bytes, InvalidRequest for fields."""
+    _check_depth(body, limits.depth, None)
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+    except msgspec.DecodeError as error:
+        reason = str(error)
+        if ("truncated" in reason or "surrogate" in reason) and _lone_surrogate(body):
+            raise InvalidRequest("a string has half of a surrogate pair (\\ud800 to \\udfff)", field="body") from None
+        raise Malformed(f"the body is not JSON: {reason}") from None
+
+
+def to_task(
+    request: TaskRequest,
+    *,
+    now: float,
+    origin: str,
+    new_id: Callable[[], str],
+    traceparent: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Task:
+    """Check one request and give it its identity. `now`: epoch seconds; `new_id` makes time-ordered UUIDs.
+
+    With an idempotency key the task id is derived from it, so a repeated request is the same task.
+    Raises InvalidRequest (the field named), TooLarge.
+    """
+    _check_scalars(request, now, limits)
+    terms = terms_of(request.tenant, request.budget, request.affinity)
+    payload = _payload_bytes(request.payload, limits)
+    if request.requirements:
+        _check_mapping("requirements", request.requirements, limits)
+    if request.metadata:
+        _check_mapping("metadata", request.metadata, limits)
+    key = request.idempotency_key
+    # A repeated key is the same task but another request: each submission's decision has a name of its own.
+    fresh = new_id()
+    task_id = fresh if key is None else task_id_of(key)
+    task = Task(
+        task_id=task_id,
+        request_id=request.request_id or fresh,
+        task_type=request.task_type,
+        payload=payload,
+        requirements=request.requirements,
+        priority=request.priority,
+        timeout_seconds=request.timeout_seconds,
+        deadline=request.deadline,
+        idempotency_key=key,
+        max_attempts=request.max_attempts,
+        metadata=request.metadata,
+        submitted_at=now,
+        origin=origin,
+        traceparent=traceparent,
+        run_at=request.run_at,
+        hints=checked_hints(request.strategy, request.features, request.embedding),
+        terms=terms,
+    )
+    if key is not None:
+        # Nobody else has seen this value yet; building it twice would cost more than everything above.
+        force_setattr(task, "body_hash", body_hash(task))
+    return task
+
+
+def body_hash(task: Task) -> bytes:
+    """16 bytes that are equal for requests that ask for the same: blake2b over the sorted JSON of what was asked."""
+    asked = (
+        task.task_type,
+        _decode(task.payload),
+        task.requirements,
+        task.priority,
+        task.timeout_seconds,
+        task.deadline,
+        task.max_attempts,
+        task.metadata,
+        # Only where it is asked for: hashes in ledgers of earlier releases were made without it.
+        *(() if task.run_at is None else (task.run_at,)),
+        *(() if task.hints is None else (task.hints,)),
+        *(() if task.terms == NO_TERMS else (task.terms,)),
+    )
+    return blake2b(_encode_sorted(asked), digest_size=16).digest()
+
+
+def check_name(field: str, value: object, longest: int) -> None:
+    """Raise InvalidRequest unless `value` is a string of 1 to `longest` printable characters."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{field} must be a string, not {_kind(value)}", field=field)
+    if not value or len(value) > longest:
+        raise InvalidRequest(f"{field} must have 1 to {longest} characters, it has {len(value)}", field=field)
+    if not value.isprintable():
+        raise InvalidRequest(f"{field} has a control or unprintable character", field=field)
+
+
+def _check_scalars(request: TaskRequest, now: float, limits: Limits) -> None:
+    task_type = request.task_type
+    check_name("task_type", task_type, MAX_TASK_TYPE_LENGTH)
+    if task_type[0] == " " or task_type[-1] == " ":
+        raise InvalidRequest("task_type begins or ends with a space", field="task_type")
+    _check_whole("priority", request.priority, 1, 5)
+    if request.timeout_seconds is not None:
+        _check_timeout(request.timeout_seconds, limits)
+    if request.deadline is not None:
+        check_deadline(request.deadline, now)
+    if request.run_at is not None:
+        check_run_at(request.run_at, request.deadline, now)
+    if request.max_attempts is not None:
+        _check_whole("max_attempts", request.max_attempts, 1, limits.attempts)
+    if request.idempotency_key is not None:
+        check_name("idempotency_key", request.idempotency_key, limits.name_length)
+    if request.request_id is not None:
+        check_name("request_id", request.request_id, limits.name_length)
+
+
+def _check_whole(field: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidRequest(f"{field} must be a whole number, not {_kind(value)}", field=field)
+    if not low <= value <= high:
+        raise InvalidRequest(f"{field} must be {low} to {high}", field=field)
+
+
+def _check_number(field: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidRequest(f"{field} must be a number, not {_kind(value)}", field=field)
+    if not math.isfinite(value):
+        raise InvalidRequest(f"{field} must be a finite number", field=field)
+
+
+def _check_timeout(value: float, limits: Limits) -> None:
+    _check_number("timeout_seconds", value)
+    if not 0 < value <= limits.timeout_seconds:
+        raise InvalidRequest(
+            f"timeout_seconds must be above 0 and at most {limits.timeout_seconds:.0f} (7 days)",
+            field="timeout_seconds",
+        )
+
+
+def _payload_bytes(payload: Any, limits: Limits) -> msgspec.Raw:
+    if type(payload) is msgspec.Raw:
+        raw, data = payload, bytes(payload)
+        if not data:
+            return NO_PAYLOAD
+    else:
+        data = _encoded("payload", payload)
+        raw = msgspec.Raw(data)
+    if len(data) > limits.body_bytes:
+        raise TooLarge(f"the payload has {len(data)} bytes, at most {limits.body_bytes} are accepted", field="payload")
+    _check_json("payload", data, limits)
+    return raw
+
+
+def _check_mapping(field: str, value: Mapping[str, Any], limits: Limits) -> None:
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{field} must be an object, not {_kind(value)}", field=field)
+    if len(value) > limits.keys:
+        raise InvalidRequest(f"{field} has {len(value)} keys, at most {limits.keys} are accepted", field=field)
+    data = _encoded(field, value)
+    if len(data) > limits.mapping_bytes:
+        raise InvalidRequest(
+            f"{field} has {len(data)} bytes of JSON, at most {limits.mapping_bytes} are accepted", field=field
+        )
+    _check_json(field, data, limits)
+
+
+def _encoded(field: str, value: Any) -> bytes:
+    """JSON of a Python value. msgspec writes NaN and infinity as null, so a null is looked at twice."""
+    try:
+        data = _encode(value)
+    except UnicodeEncodeError:
+        where = _find(field, value, _has_surrogate) or field
+        raise InvalidRequest(f"{where} has half of a surrogate pair", field=where) from None
+    except RecursionError:
+        raise InvalidRequest(f"{field} is nested too deeply", field=field) from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidRequest(f"{field} cannot be written as JSON: {error}", field=field) from None
+    if b"null" in data:
+        where = _find(field, value, _is_not_finite)
+        if where is not None:
+            raise InvalidRequest(f"{where} is not a finite number", field=where)
+    return data
+
+
+def _check_json(field: str, data: bytes, limits: Limits) -> None:
+    """Cheap looks at JSON bytes that a decoder has already taken, exact ones where they may be wrong."""
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise Malformed(f"{field} is not UTF-8: {error.reason} at byte {error.start}", field=field) from None
+    if _NUL in data:
+        where = _find(field, _decode(data), _has_nul)
+        if where is not None:
+            raise InvalidRequest(f"{where} contains a NUL character", field=where)
+    _check_depth(data, limits.depth, field)
+    if _BIG_NUMBER.search(data) or (len(data) > 309 and _LONG_NUMBER.search(data)):
+        _check_numbers(field, data)
+
+
+def _check_numbers(field: str, data: bytes) -> None:
+    """Refuse numbers a double cannot hold: other parsers on the way would read them as infinity, zero or an error."""
+    bare = _STRINGS.sub(b"", data)
+    huge = any(len(found) > 3 or int(found) > 340 for found in _EXPONENT.findall(bare))
+    try:
+        if not huge and not _LONG_NUMBER.search(bare):
+            _decode(data)
+            return
+    except msgspec.MsgspecError:
+        pass
+    raise InvalidRequest(f"{field} has a number that is out of range", field=field)
+
+
+def _check_depth(data: bytes, limit: int, field: str | None) -> None:
+    """Count levels without recursion: an innermost pair of brackets disappears each round."""
+    if data.count(b"[") + data.count(b"{") <= limit:
+        return
+    brackets = _STRINGS.sub(b"", data).translate(_BRACKETS, _NOT_BRACKETS)
+    for _ in range(limit):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")
+    # Text that does not balance leaves a rest without pairs: the decoder says what is wrong with it, unless it is deep.
+    if b"[]" in brackets or brackets.count(b"[") > limit:
+        where = field or "the body"
+        raise Malformed(f"{where} is nested more than {limit} levels deep", field=field)
+
+
+def _lone_surrogate(body: bytes) -> bool:
+    return re.search(rb"\\u[dD][89a-fA-F]", body) is not None
+
+
+def _explained(text: str) -> InvalidRequest:
+    """Turn msgspec's sentence into ours, the field taken from its path."""
+    if unknown := _UNKNOWN_FIELD.search(text):
+        return InvalidRequest(f"there is no field {unknown[1]!r}", field=unknown[1])
+    if missing := _MISSING_FIELD.search(text):
+        return InvalidRequest(f"{missing[1]} is missing", field=missing[1])
+    path = _PATH.search(text)
+    field = path[1] if path else "body"
+    reason = text[: path.start()] if path else text
+    return InvalidRequest(f"{field}: {reason[:1].lower()}{reason[1:]}", field=field.replace("[...]", ""))
+
+
+def _find(path: str, value: Any, wrong: Callable[[Any], bool]) -> str | None:
+    """Path of the first scalar (or key) that is wrong, without recursion: the value may be as deep as it likes."""
+    waiting: list[tuple[str, Any]] = [(path, value)]
+    while waiting:
+        where, item = waiting.pop()
+        if isinstance(item, dict):
+            pairs = list(cast("dict[Any, Any]", item).items())
+            if any(wrong(key) for key, _ in pairs):
+                return f"a key of {where}"
+            waiting.extend((f"{where}.{key}", inner) for key, inner in reversed(pairs))
+        elif isinstance(item, list | tuple | set | frozenset):
+            inner_items = list(cast("list[Any]", item))
+            waiting.extend((f"{where}[{index}]", inner) for index, inner in reversed(list(enumerate(inner_items))))
+        elif wrong(item):
+            return where
+    return None
+
+
+def _has_nul(value: Any) -> bool:
+    return isinstance(value, str) and "\0" in value
+
+
+def _has_surrogate(value: Any) -> bool:
+    return isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
