@@ -1,0 +1,319 @@
+"""The adaptive policy: which kind of agent is worth most for this task, and which of its replicas finishes first.
+
+    context -> expected quality of each kind -> utility (quality - price * cost - haste * completion - lateness)
+            -> exploration over kinds with exact probabilities -> best replica of that kind
+
+What is known of kinds (`Values`) is shared between routers and changes by lessons only; what is known of replicas (`Loads`) is
+this router's own. No clock and no global chance: the same calls with the same seed give the same answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from .candidates import Candidates, arranged, kind_of, parent_of
+from .exploration import Draws, shares, taken, winners
+from .features import Floats, checked
+from .hedges import MOST_BUSY, Hedges
+from .lesson import Lesson
+from .load import Loads, Sent
+from .pacing import Pacer
+from .ridge import NDArrayInt
+from .text import hashed
+from .values import Settings, Values
+
+ONE = np.ones(1)
+COST = itemgetter("cost")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be tuned. `price`: value of one unit of cost; `haste`: of one second, in units of quality."""
+
+    price: float = 0.1
+    haste: float = 0.01
+    late: float = 0.5
+    floor: float = 0.002
+    floor_half_life: float = 2000.0
+    ridge_width: float = 0.2
+    table_width: float = 1.0
+    optimism: float = 1.0
+    jitter: float = 0.25
+    forgetting: float = 1.0
+    budget: float | None = None
+    """Mean cost a task may have: the price then follows what is spent, whatever `price` says."""
+    text: int = 0
+    """Features made of `text` in the context, by hashing its words; 0: none."""
+
+
+class Weighed(NamedTuple):
+    """What a decision was made of: one entry for each kind, in the same order everywhere. Read only: nothing is copied.
+
+    `numbers` are the kinds' in `Values` (0: new), `quality` and `width` the expectation and its standard deviation, `finish` the
+    seconds until its best replica would be done (None: nothing is known of time), `at` and `places` say which that is.
+    """
+
+    kinds: tuple[str, ...]
+    numbers: NDArrayInt
+    quality: Floats
+    width: Floats
+    cost: Floats
+    finish: Floats | None
+    utility: Floats
+    probabilities: Floats
+    at: NDArrayInt
+    places: NDArrayInt
+
+    @property
+    def best(self) -> NDArrayInt:
+        """Position of each kind's best replica among the candidates."""
+        return self.places[self.at]
+
+
+class Choice(NamedTuple):
+    """`probability` belongs to the kind; `position` is the chosen candidate's; `confidence` is P(success) of the choice."""
+
+    position: int
+    agent: str
+    kind: str
+    probability: float
+    confidence: float
+    raw: float
+    explored: bool
+    weighed: Weighed
+
+
+class _Arranged(NamedTuple):
+    """Candidates as they came last time: the very mappings, their costs, and what was made of them."""
+
+    given: list[Mapping[str, Any]]
+    costs: list[Any]
+    kinds: int
+    fleet: Candidates
+
+
+class Adaptive:
+    """One decider. `choose`, then `learn` with what came of it, in any order and any number of them open.
+
+    Where several routers share what they learn, `lesson` takes the outcome's local part and gives what is to be published;
+    `values.learn` takes it in when it comes back in the shared order. `learn` does both at once.
+    """
+
+    def __init__(self, options: Options, *, seed: int = 0, routers: int = 1, values: Values | None = None) -> None:
+        self._options = options
+        self._generator = np.random.default_rng(seed)
+        self._draws = Draws(self._generator, optimism=options.optimism, jitter=options.jitter)
+        self._loads = Loads(routers)
+        settings = Settings(
+            ridge_width=options.ridge_width, table_width=options.table_width, forgetting=options.forgetting
+        )
+        self.values = values or Values(settings)
+        self._timed = False
+        self._kept: _Arranged | None = None
+        self._hedges = Hedges()
+        self._pacer = None if options.budget is None else Pacer(options.budget)
+        self.decisions = 0
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> Choice:
+        """Choose among at least one candidate. Raises ValueError naming a field that cannot be used."""
+        if not candidates:
+            raise ValueError("candidates is empty: there is nobody to choose from")
+        now = float(context.get("now") or 0.0)
+        features = self._features(context)
+        task_type = str(context.get("task_type") or "")
+        fleet = self._arranged(candidates)
+        means, widths = self.values.predict(fleet.known, task_type, features)
+        finish, best = self._finish(context, fleet, now)
+        utility = self._utility(context, fleet, means, finish)
+        kind, probabilities = self._explore(utility, widths)
+        at = int(best[kind])
+        raw = min(max(float(means[kind]), 0.0), 1.0)
+        confidence = self.values.confidence(raw, task_type, 0 if features is None else len(features))
+        seconds = 0.0 if finish is None else float(finish[kind])
+        sent = Sent(int(fleet.rows[at]), raw, confidence, now, seconds)
+        self._loads.sent(str(context.get("task_id")), sent)
+        self.decisions += 1
+        self._hedges.decided()
+        place = int(fleet.places[at])
+        return Choice(
+            place,
+            str(candidates[place]["agent"]),
+            fleet.names[kind],
+            float(probabilities[kind]),
+            confidence,
+            raw,
+            kind != int(utility.argmax()),
+            Weighed(
+                fleet.names,
+                fleet.numbers,
+                means,
+                widths,
+                fleet.costs,
+                finish,
+                utility,
+                probabilities,
+                best,
+                fleet.places,
+            ),
+        )
+
+    def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Take in what came of one decision: quality 0..1, success, error, latency, service, work, cancelled."""
+        lesson = self.lesson(context, candidate, outcome)
+        if lesson is not None:
+            self.values.learn(lesson)
+
+    def lesson(
+        self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]
+    ) -> Lesson | None:
+        """Take in what the outcome says of the replica; what it teaches about its kind is returned, None when nothing.
+
+        Raises ValueError naming a field that cannot be used; then nothing was taken in.
+        """
+        made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, self._features(context))
+        row = self._loads.row(str(candidate["agent"]))
+        sent = self._loads.back(str(context.get("task_id")), row)
+        if made is None:
+            return None
+        if self._pacer is not None and made.cost is not None:
+            self._pacer.spent(made.cost)
+        now = float(outcome.get("now") or context.get("now") or 0.0)
+        if outcome.get("error"):
+            self._loads.failed(row, now)
+        else:
+            latency = _number(outcome.get("latency"))
+            if sent is not None and latency is not None:
+                self._hedges.told(latency, sent.seconds)
+            service, work = _number(outcome.get("service")), _number(outcome.get("work"))
+            self._loads.succeeded(row, service, work, now, sent_at=math.inf if sent is None else sent.at)
+        if sent is None:
+            return made
+        return msgspec.structs.replace(made, raw=sent.raw, confidence=sent.confidence)
+
+    def report(self, agent: str, in_flight: float, now: float) -> None:
+        """A replica's own word on how many requests it has."""
+        self._loads.reported(self._loads.row(agent), in_flight, now)
+        self._timed = True
+
+    def hedge_after(self, task_id: str, agent: str) -> float | None:
+        """Seconds after which a task under way at `agent` should be sent to a second replica too; None: not at all.
+
+        Only for tasks that may run twice. Whoever does it calls `hedged`, and `learn` with `cancelled` for the loser.
+        """
+        seconds = self._loads.predicted(task_id, self._loads.row(agent))
+        if seconds is None or self._loads.utilisation() > MOST_BUSY:
+            return None
+        return self._hedges.after(seconds)
+
+    def hedged(self) -> None:
+        """A second replica was asked."""
+        self._hedges.spent()
+
+    def _utility(self, context: Mapping[str, Any], fleet: Candidates, means: Floats, finish: Floats | None) -> Floats:
+        options = self._options
+        utility = means - fleet.costs * self._price(context)
+        if finish is None:
+            return utility
+        utility -= options.haste * finish
+        deadline = context.get("deadline_s")
+        if deadline is not None:
+            utility -= options.late * (finish > float(deadline) - float(context.get("now") or 0.0))
+        return utility
+
+    def _price(self, context: Mapping[str, Any]) -> float:
+        price = context.get("lam")
+        if price is None:
+            return self._options.price if self._pacer is None else self._pacer.price
+        if not math.isfinite(float(price)):
+            raise ValueError(f"lam is {price}, it must be a finite number")
+        return float(price)
+
+    def _features(self, context: Mapping[str, Any]) -> Floats | None:
+        """The caller's numbers, with those of the text behind them where that is asked for."""
+        features = checked(context.get("features"))
+        if not self._options.text:
+            return features
+        words = hashed(str(context.get("text") or ""), self._options.text)
+        return words if features is None else np.concatenate([features, words])
+
+    def _finish(self, context: Mapping[str, Any], fleet: Candidates, now: float) -> tuple[Floats | None, NDArrayInt]:
+        """Completion of each kind's best replica (None when nothing is known of time), and which that is."""
+        work = _number(context.get("work_hint"))
+        if work is None and not self._timed:
+            if len(fleet.rows) == len(fleet.names):
+                return None, fleet.starts
+            return None, fleet.any_of(self._generator.random())
+        times = self._loads.completion(fleet.part, work, now)
+        if len(fleet.rows) == len(fleet.names):
+            return times, fleet.starts
+        best = fleet.best(times)
+        return times[best], best
+
+    def _explore(self, utility: Floats, widths: Floats) -> tuple[int, Floats]:
+        """The kind to take, and the probabilities it was taken with."""
+        kinds = len(utility)
+        chance = self._generator.random()
+        if kinds == 1:
+            return 0, ONE
+        options = self._options
+        floor = max(options.floor / (1.0 + self.decisions / options.floor_half_life), self.values.floor)
+        won = winners(utility, widths, self._draws.take(kinds))
+        return taken(won, kinds, floor, chance), shares(won, kinds, floor)
+
+    def _arranged(self, candidates: Sequence[Mapping[str, Any]]) -> Candidates:
+        """The candidates as arrays; kept while the same mappings come again at the same cost."""
+        kept = self._kept
+        given = candidates if isinstance(candidates, list) else list(candidates)
+        try:
+            costs = list(map(COST, given))
+        except KeyError:
+            costs = [one.get("cost") for one in given]
+        known = self.values.kinds
+        if kept is not None and kept.kinds == known and kept.costs == costs and kept.given == given:
+            return kept.fleet
+        loads = self._loads
+        rows = [loads.row(str(one["agent"])) for one in given]
+        fleet = arranged(given, rows, self.values.number)
+        for one, row in zip(given, rows, strict=True):
+            if one.get("slots") is not None:
+                loads.slots(row, _slots(one))
+        self._kept = _Arranged(list(given), costs, known, fleet)
+        return fleet
+
+
+def _lesson(
+    context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any], features: Floats | None
+) -> Lesson:
+    failed = bool(outcome.get("error")) or outcome.get("success") is False
+    quality = outcome.get("quality")
+    value = 0.0 if failed and quality is None else 1.0 if quality is None else float(quality)
+    if outcome.get("error"):
+        value = 0.0
+    made = Lesson(
+        id=str(context.get("task_id") or ""),
+        kind=kind_of(candidate),
+        task_type=str(context.get("task_type") or ""),
+        features=None if features is None else tuple(features.tolist()),
+        quality=value,
+        cost=_number(outcome.get("cost")),
+        seconds=_number(outcome.get("service")),
+        parent=parent_of(candidate),
+    )
+    made.check()
+    return made
+
+
+def _slots(candidate: Mapping[str, Any]) -> float:
+    slots = float(candidate["slots"])
+    if not 0.0 < slots < math.inf:
+        raise ValueError(f"slots of {candidate.get('agent')!r} is {slots}, it must be a finite number above 0")
+    return slots
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

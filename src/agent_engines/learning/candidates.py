@@ -1,0 +1,112 @@
+"""Candidates as arrays: replicas ordered by kind, worked out once for each list of candidates that comes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .features import Floats
+from .ridge import NDArrayInt, together
+
+MOST_FILLING = 4
+
+
+class Candidates(NamedTuple):
+    """`rows` are replicas' rows in the load model (`part` the same, as a slice where that can be), `places` theirs in the caller's list, `starts` the first of each kind.
+
+    `names`, `numbers` (in `Values`; `known` the same), `costs`, `starts` and `sizes` have one entry for each kind.
+    """
+
+    rows: NDArrayInt
+    part: NDArrayInt | slice
+    places: NDArrayInt
+    starts: NDArrayInt
+    sizes: NDArrayInt
+    names: tuple[str, ...]
+    numbers: NDArrayInt
+    known: NDArrayInt | slice
+    costs: Floats
+    regular: bool
+    """Every kind has as many replicas as every other."""
+    grid: NDArrayInt | None
+    """Places in `rows` of each kind's replicas, the last repeated to fill up; None when that would be mostly filling."""
+
+    def best(self, times: Floats) -> NDArrayInt:
+        """Of each kind the place in `rows` of the replica with the smallest of `times`."""
+        if len(self.starts) == 1:
+            return np.array([times.argmin()])
+        if self.grid is not None:
+            if self.regular:
+                return self.starts + times.reshape(self.grid.shape).argmin(axis=1)
+            return self.starts + times[self.grid].argmin(axis=1)
+        ends = self.starts + self.sizes
+        return np.array([a + times[a:b].argmin() for a, b in zip(self.starts, ends, strict=True)])
+
+    def any_of(self, chance: float) -> NDArrayInt:
+        """One replica of each kind, picked by one number from 0 to 1."""
+        return self.starts + (chance * self.sizes).astype(np.intp)
+
+
+def arranged(
+    candidates: Sequence[Mapping[str, Any]], rows: Sequence[int], number: Callable[[str, str | None], int]
+) -> Candidates:
+    """`rows`: the load model's row of each; `number`: of a kind, given its parent; kinds come in this order.
+
+    Raises ValueError naming a cost that cannot be used.
+    """
+    numbers: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    kinds = [kind_of(one) for one in candidates]
+    for kind, one in zip(kinds, candidates, strict=True):
+        if kind not in numbers:
+            numbers[kind] = number(kind, parent_of(one))
+            seen[kind] = len(seen)
+    order = sorted(range(len(candidates)), key=lambda place: (numbers[kinds[place]], seen[kinds[place]]))
+    _, starts, sizes = np.unique([kinds[place] for place in order], return_index=True, return_counts=True)
+    in_order = np.argsort(starts)
+    starts, sizes = starts[in_order], sizes[in_order]
+    first = [candidates[order[int(start)]] for start in starts]
+    names = tuple(kind_of(one) for one in first)
+    ordered = np.array([rows[place] for place in order])
+    numbered = np.array([numbers[name] for name in names])
+    return Candidates(
+        ordered,
+        together(ordered),
+        np.array(order),
+        starts,
+        sizes,
+        names,
+        numbered,
+        together(numbered),
+        np.array([cost_of(one) for one in first]),
+        bool((sizes == sizes[0]).all()),
+        _grid(starts, sizes),
+    )
+
+
+def _grid(starts: NDArrayInt, sizes: NDArrayInt) -> NDArrayInt | None:
+    most = int(sizes.max())
+    if most * len(sizes) > MOST_FILLING * int(sizes.sum()):
+        return None
+    return np.minimum(np.arange(most)[None, :], sizes[:, None] - 1) + starts[:, None]
+
+
+def kind_of(candidate: Mapping[str, Any]) -> str:
+    """Which kind it is a replica of; without one it is a kind of its own."""
+    return str(candidate.get("cls") or candidate["agent"])
+
+
+def parent_of(candidate: Mapping[str, Any]) -> str | None:
+    """The kind whose experience it starts from while it has none of its own."""
+    parent = candidate.get("parent")
+    return None if parent is None else str(parent)
+
+
+def cost_of(candidate: Mapping[str, Any]) -> float:
+    """Raises ValueError naming the agent whose cost cannot be used."""
+    cost = float(candidate.get("cost") or 0.0)
+    if not 0.0 <= cost < float("inf"):
+        raise ValueError(f"cost of {candidate.get('agent')!r} is {cost}, it must be a finite number from 0 up")
+    return cost

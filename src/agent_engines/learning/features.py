@@ -1,0 +1,98 @@
+"""Features: what a learner sees of a task, as numbers of about unit size whatever the caller's units were.
+
+numeric features -> centred and scaled by what was seen at warm-up -> clipped -> length of the vector fixed -> 1 appended
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from .snapshot import Array
+
+Floats: TypeAlias = NDArray[np.float64]
+
+LENGTH = 3.0
+"""Euclidean length of a typical encoded vector: with it one exploration width fits sets of 18 to 74 columns (ADR 0016)."""
+CLIP = 4.0
+"""Standard deviations beyond which a value is an outlier."""
+WARM_UP = (30, 120)
+"""Tasks after which the scale is fixed for good; what was learned before is learned again with it."""
+
+
+class ScaleState(msgspec.Struct, frozen=True):
+    """`arrays`: mean, squares, centre, factor, one row each."""
+
+    seen: int
+    arrays: Array
+
+
+class Scale:
+    """Running centre and spread of one family of feature vectors; frozen after WARM_UP. Told by lessons, never by decisions."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._seen = 0
+        self._mean = np.zeros(size)
+        self._squares = np.ones(size)
+        self._centre = np.zeros(size)
+        self._factor = np.ones(size)
+
+    @property
+    def frozen(self) -> bool:
+        return self._seen >= WARM_UP[-1]
+
+    def see(self, raw: Floats) -> bool:
+        """Take one vector into account; True when the scale was fixed anew by it."""
+        if self.frozen:
+            return False
+        self._seen += 1
+        step = raw - self._mean
+        self._mean += step / self._seen
+        self._squares += step * (raw - self._mean)
+        if self._seen != 2 and self._seen not in WARM_UP:
+            return False
+        self._centre = self._mean.copy()
+        self._factor = (LENGTH / math.sqrt(self.size)) / np.sqrt(self._squares / self._seen + 1e-6)
+        return True
+
+    def encode(self, raw: Floats) -> Floats:
+        """The vector a learner sees: `size` numbers and a 1."""
+        encoded = np.zeros(self.size + 1)
+        np.subtract(raw, self._centre, out=encoded[:-1])
+        encoded[:-1] *= self._factor
+        limit = CLIP * LENGTH / math.sqrt(self.size)
+        np.minimum(encoded, limit, out=encoded)
+        np.maximum(encoded, -limit, out=encoded)
+        encoded[-1] = 1.0
+        return encoded
+
+    def state(self) -> ScaleState:
+        arrays = np.stack([self._mean, self._squares, self._centre, self._factor])
+        return ScaleState(self._seen, Array.of(arrays))
+
+    @classmethod
+    def of(cls, state: ScaleState) -> Scale:
+        arrays = state.arrays.values()
+        made = cls(arrays.shape[1])
+        made._seen = state.seen
+        made._mean, made._squares, made._centre, made._factor = (row.copy() for row in arrays)
+        return made
+
+
+def checked(features: object) -> Floats | None:
+    """A finite float vector, or None when there is none. Raises ValueError naming what is wrong."""
+    if features is None:
+        return None
+    raw = np.asarray(features, dtype=np.float64)
+    if raw.ndim != 1:
+        raise ValueError(f"features must be a flat list of numbers, not {raw.ndim}-dimensional")
+    if raw.size == 0:
+        return None
+    if not np.isfinite(raw).all():
+        raise ValueError(f"features[{int(np.flatnonzero(~np.isfinite(raw))[0])}] is not a finite number")
+    return raw
