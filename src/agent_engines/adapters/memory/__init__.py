@@ -1,0 +1,1 @@
+"""In-memory adapters: the honest test bed, held to the same behaviour suites as the real servers."""

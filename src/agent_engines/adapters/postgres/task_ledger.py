@@ -1,0 +1,178 @@
+"""Writing a task's life: acceptance, claims, cancellation, another chance."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from agent_engines.domain.decisions import Decision
+from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
+from agent_engines.domain.messages import Report
+from agent_engines.domain.tasks import Task, TaskStatus
+from agent_engines.ports.ledger import Entry, Known, StoredTask, TaskKind, Verdict
+from agent_engines.ports.telemetry import Log
+
+from . import rows
+from .pool import UNSTORABLE, Pool, Row
+from .recording import Recording
+
+HEAL_BATCH = 5_000
+
+
+class PostgresTaskLedger:
+    """See ports/ledger.py: TaskLedger."""
+
+    def __init__(self, pool: Pool, *, log: Log | None = None) -> None:
+        self._pool = pool
+        self._recording = Recording(pool, log=log)
+
+    async def accept(self, entries: Sequence[Entry]) -> list[Known]:
+        """One round trip; a second one only when something was there before."""
+        first: dict[str, Entry] = {}
+        for entry in entries:
+            first.setdefault(entry.task.task_id, entry)
+        if not first:
+            return []
+        try:
+            columns = rows.task_columns([entry.task for entry in first.values()])
+            columns += rows.decision_columns([entry.decision for entry in first.values()])
+            tasks = [entry.task for entry in first.values()]
+            odd = await self._pool.fetch("accept", *columns, rows.hints_column(tasks), rows.terms_column(tasks))
+        except UNSTORABLE as error:
+            raise InvalidRequest(f"the task cannot be stored: {error}") from error
+        known = {row["task_id"] for row in odd if not row["accepted"]}
+        namesakes = [first[row["task_id"]] for row in odd if row["accepted"]]
+        if namesakes:
+            await self._keep_namesakes(namesakes)
+        if len(first) < len(entries):
+            known |= _repeated(entries)
+        return await self._known(known) if known else []
+
+    async def plan(self, tasks: Sequence[Task]) -> list[Known]:
+        if not tasks:
+            return []
+        first: dict[str, Task] = {}
+        again: set[str] = set()
+        for task in tasks:
+            if task.task_id in first:
+                again.add(task.task_id)
+            first.setdefault(task.task_id, task)
+        planned = list(first.values())
+        try:
+            later = [[task.run_at for task in planned], rows.hints_column(planned), rows.terms_column(planned)]
+            odd = await self._pool.fetch("plan", *rows.task_columns(planned), *later)
+        except UNSTORABLE as error:
+            raise InvalidRequest(f"the task cannot be stored: {error}") from error
+        known = again | {row["task_id"] for row in odd}
+        return await self._known(known) if known else []
+
+    async def renew(self, task_ids: Sequence[str], now: float) -> None:
+        await self._pool.fetch("renew", list(task_ids), now)
+
+    async def known(self, task_ids: Collection[str]) -> list[Known]:
+        await self._pool.fetch("promise", list(task_ids))
+        return await self._known(set(task_ids))
+
+    async def withdraw(self, task_ids: Sequence[str]) -> None:
+        await self._pool.fetch("withdraw", list(task_ids))
+
+    async def record(self, reports: Sequence[Report]) -> list[Verdict]:
+        return await self._recording.record(reports)
+
+    async def due_retries(self, now: float) -> int:
+        return (await self._pool.fetch("due_retries", now))[0]["due"]
+
+    async def claim_due(self, now: float, limit: int, *, retries: int | None = None) -> list[StoredTask]:
+        await self._recording.look_again(now)
+        most = limit if retries is None else min(limit, retries)
+        due = await self._pool.fetch("claim_due", now, most, repeat=False) if most > 0 else []
+        if len(due) < limit:
+            due += await self._pool.fetch("claim_planned", now, limit - len(due), repeat=False)
+        return [rows.read_task(row) for row in due]
+
+    async def claim_stranded(self, older_than: float, limit: int) -> list[StoredTask]:
+        while len(await self._pool.fetch("heal_old", older_than, HEAL_BATCH)) == HEAL_BATCH:
+            pass
+        return [
+            rows.read_task(row) for row in await self._pool.fetch("claim_stranded", older_than, limit, repeat=False)
+        ]
+
+    async def abandoned_kinds(self, agents: Sequence[str], older_than: float) -> list[TaskKind]:
+        found = await self._pool.fetch("abandoned_kinds", list(agents), older_than)
+        return [TaskKind(row["task_type"], msgspec.json.decode(row["requirements"])) for row in found]
+
+    async def claim_abandoned(
+        self, agents: Sequence[str], kinds: Sequence[TaskKind], older_than: float, limit: int
+    ) -> list[StoredTask]:
+        names = [kind.task_type for kind in kinds]
+        wanted = [msgspec.json.encode(kind.requirements).decode() for kind in kinds]
+        found = await self._pool.fetch("claim_abandoned", older_than, limit, list(agents), names, wanted, repeat=False)
+        return [rows.read_task(row) for row in found]
+
+    async def redispatched(self, entries: Sequence[tuple[str, Decision]]) -> None:
+        if not entries:
+            return
+        decisions = [decision for _, decision in entries]
+        await self._pool.fetch(
+            "redispatched",
+            *rows.decision_columns(decisions),
+            [decision.task_type for decision in decisions],
+            [task_id for task_id, _ in entries],
+        )
+
+    async def cancel(self, task_id: str, now: float) -> TaskStatus:
+        marked = await self._change("cancel", task_id, now)
+        if marked is None:
+            standing = await self._standing(task_id)
+            raise Conflict(f"task {task_id} ended as {standing['status']}: there is nothing to cancel")
+        return TaskStatus(marked["status"])
+
+    async def reopen(self, task_id: str, now: float) -> StoredTask:
+        opened = await self._change("reopen", task_id, now)
+        if opened is None:
+            standing = await self._standing(task_id)
+            if not standing["has_task"]:
+                raise NotFound(f"what task {task_id} was to do is not known any more")
+            raise Conflict(f"task {task_id} is {standing['status']}: only a task that ended without success runs again")
+        return rows.read_task(opened)
+
+    async def _change(self, name: str, task_id: str, now: float) -> Row | None:
+        try:
+            found = await self._pool.fetch(name, task_id, now, repeat=False)
+        except UNSTORABLE as error:
+            raise NotFound(f"no task {task_id!r}") from error
+        return found[0] if found else None
+
+    async def _standing(self, task_id: str) -> Row:
+        found = await self._pool.fetch("standing", task_id)
+        if not found:
+            raise NotFound(f"no task {task_id}")
+        return found[0]
+
+    async def _known(self, task_ids: set[str]) -> list[Known]:
+        return [
+            Known(
+                row["known_id"],
+                row["body_hash"],
+                TaskStatus(row["status"]),
+                None if row["id"] is None else rows.read_decision(row),
+            )
+            for row in await self._pool.fetch("known", list(task_ids))
+        ]
+
+    async def _keep_namesakes(self, entries: Sequence[Entry]) -> None:
+        columns = rows.decision_columns([entry.decision for entry in entries])
+        columns[0] = [f"{entry.decision.request_id}/{entry.task.task_id}" for entry in entries]
+        await self._pool.fetch(
+            "add_decision",
+            *columns,
+            [entry.decision.task_type for entry in entries],
+            [entry.task.task_id for entry in entries],
+            [1] * len(entries),
+        )
+
+
+def _repeated(entries: Sequence[Entry]) -> set[str]:
+    seen: set[str] = set()
+    return {entry.task.task_id for entry in entries if entry.task.task_id in seen or seen.add(entry.task.task_id)}

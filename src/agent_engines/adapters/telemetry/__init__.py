@@ -1,0 +1,1 @@
+"""Logs, metrics and spans: msgspec, prometheus-client and OpenTelemetry behind ports/telemetry.py."""
