@@ -1,0 +1,243 @@
+"""The adaptive strategy: learning/adaptive.py, the policy that evaluators drive, on the fleet of this router."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec.structs import force_setattr
+
+from agent_engines.domain.decisions import Candidate, DecisionContext
+from agent_engines.domain.routing import drawn
+from agent_engines.learning.adaptive import Adaptive, Choice, Options
+from agent_engines.learning.lesson import Lesson
+from agent_engines.learning.task_features import task_vector
+
+from .field import Field
+from .learned import Learned
+from .strategy import Moment, Picked
+
+MOST_KNOWN = 1024
+REDRAWN = 7
+"""So many more tasks of a type are drawn from the same probabilities while all have free slots: a burst costs an eighth."""
+FEW = 8
+"""A field of so many kinds is recorded whole; of a larger one ..."""
+SHOWN = 4
+"""... the numbers of those with the best utility are kept, and of the chosen one."""
+
+
+class Ticket(NamedTuple):
+    """`raw`, `confidence`: what was predicted, where the policy itself was not asked."""
+
+    context: Mapping[str, Any]
+    candidate: Mapping[str, Any]
+    raw: float | None = None
+    confidence: float | None = None
+
+
+class Known(NamedTuple):
+    """What is believed of a kind for a task type, as long as no lesson comes: so many were learned then."""
+
+    lessons: int
+    quality: float
+    width: float
+    raw: float
+    confidence: float
+
+
+class Spread:
+    """Probabilities that may be drawn from again: nothing has changed that would make others worth computing."""
+
+    def __init__(self, field: Field, task_type: str, lessons: int, choice: Choice) -> None:
+        self.field = field
+        self.task_type = task_type
+        self.lessons = lessons
+        self.choice = choice
+        self.places: list[int] = choice.weighed.best.tolist()
+        self.probabilities: list[float] = choice.weighed.probabilities.tolist()
+        self.best = int(choice.weighed.utility.argmax())
+        self.left = REDRAWN
+
+    def fits(self, context: DecisionContext, field: Field, lessons: int) -> bool:
+        """Whether it holds for one more task: same field and type, nothing learned, and everybody has a free slot."""
+        if self.left <= 0 or self.field is not field or self.task_type != context.task_type:
+            return False
+        if self.lessons != lessons or context.deadline is not None:
+            return False
+        members = field.members
+        return all(members[place].in_flight() < members[place].slots for place in self.places)
+
+
+class AdaptiveStrategy:
+    """See strategy.py: Strategy. `price`: value of one unit of cost in units of quality."""
+
+    name = "adaptive"
+    version = "adaptive-1"
+
+    def __init__(self, *, seed: int, price: float, learned: Learned) -> None:
+        options = Options(price=price)
+        self._adaptive = Adaptive(options, seed=seed, values=learned.values)
+        self._learned = learned
+        self._options = options
+        self._known: dict[tuple[str, str], Known] = {}
+        self._spread: Spread | None = None
+        self._rng = Random(seed)
+        self._terms = {"price": options.price, "haste": options.haste, "late": options.late}
+
+    def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
+        plain = context.features is None and context.embedding is None
+        if plain and len(field.members) == 1:
+            return self._only(context, field, moment)
+        spread = self._spread
+        if spread is not None and plain and spread.fits(context, field, self._learned.values.lessons):
+            return self._drawn_again(spread, context, moment)
+        usual = moment.usual
+        work = None if usual is None or usual.service_ms is None else usual.service_ms / 1000.0
+        asked: dict[str, Any] = {
+            "task_id": context.task_id,
+            "task_type": context.task_type,
+            "features": task_vector(
+                context.features,
+                context.embedding,
+                payload_bytes=context.payload_bytes,
+                requirements=context.requirements,
+            ),
+            "priority": context.priority,
+            "deadline_s": context.deadline,
+            "now": moment.epoch,
+            "work_hint": work,
+            "lam": context.price,
+        }
+        choice = self._adaptive.choose(asked, field.mappings)
+        if plain and len(field.members) <= FEW:
+            self._spread = Spread(field, context.task_type, self._learned.values.lessons, choice)
+        candidates, place = _recorded(choice, context, field, moment)
+        return Picked(
+            agent=choice.agent,
+            confidence=choice.confidence,
+            propensity=choice.probability,
+            explored=choice.explored,
+            candidates=candidates,
+            place=place,
+            eligible=field.agents if len(candidates) < len(field.agents) else (),
+            terms=self._terms,
+            ticket=Ticket(asked, field.mappings[choice.position]),
+            state_sequence=self._learned.sequence,
+        )
+
+    def learn(self, ticket: Ticket, outcome: Mapping[str, Any]) -> Lesson | None:
+        lesson = self._adaptive.lesson(ticket.context, ticket.candidate, outcome)
+        if lesson is None or ticket.raw is None:
+            return lesson
+        return msgspec.structs.replace(lesson, raw=ticket.raw, confidence=ticket.confidence)
+
+    def observe(self, agent: str, outcome: Mapping[str, Any]) -> None:
+        self._adaptive.lesson({}, {"agent": agent}, outcome)
+
+    def _only(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
+        """Nobody else to choose: what is believed of the one is looked up, nothing is drawn and nothing weighed."""
+        mapping, member = field.mappings[0], field.members[0]
+        known = self._believed(str(mapping["cls"]), context.task_type)
+        candidate = member.candidate(context.task_type, moment.usual, moment.now)
+        options = self._options
+        seconds = candidate.completion_ms / 1000.0
+        force_setattr(candidate, "quality", known.quality)
+        force_setattr(candidate, "doubt", known.width)
+        force_setattr(candidate, "score", known.quality - options.price * candidate.cost - options.haste * seconds)
+        force_setattr(candidate, "probability", 1.0)
+        asked = {"task_id": context.task_id, "task_type": context.task_type, "features": None}
+        return Picked(
+            agent=member.name,
+            confidence=known.confidence,
+            propensity=1.0,
+            explored=False,
+            candidates=(candidate,),
+            place=0,
+            terms=self._terms,
+            ticket=Ticket(asked, mapping, known.raw, known.confidence),
+            state_sequence=self._learned.sequence,
+        )
+
+    def _drawn_again(self, spread: Spread, context: DecisionContext, moment: Moment) -> Picked:
+        """One more draw from the same probabilities: as exact as the first."""
+        spread.left -= 1
+        kind = drawn(spread.probabilities, self._rng.random())
+        place, first = spread.places[kind], spread.choice
+        raw = min(max(float(first.weighed.quality[kind]), 0.0), 1.0)
+        confidence = self._learned.values.confidence(raw, context.task_type, 0)
+        choice = first._replace(
+            position=place,
+            agent=spread.field.agents[place],
+            probability=spread.probabilities[kind],
+            confidence=confidence,
+            explored=kind != spread.best,
+        )
+        candidates, at = _recorded(choice, context, spread.field, moment)
+        asked = {"task_id": context.task_id, "task_type": context.task_type, "features": None}
+        return Picked(
+            agent=choice.agent,
+            confidence=confidence,
+            propensity=choice.probability,
+            explored=choice.explored,
+            candidates=candidates,
+            place=at,
+            eligible=spread.field.agents if len(candidates) < len(spread.field.agents) else (),
+            terms=self._terms,
+            ticket=Ticket(asked, spread.field.mappings[place], raw, confidence),
+            state_sequence=self._learned.sequence,
+        )
+
+    def _believed(self, kind: str, task_type: str) -> Known:
+        values = self._learned.values
+        known = self._known.get((kind, task_type))
+        if known is None or known.lessons != values.lessons:
+            means, widths = values.predict(np.array([values.number(kind)]), task_type, None)
+            raw = min(max(float(means[0]), 0.0), 1.0)
+            confidence = values.confidence(raw, task_type, 0)
+            known = Known(values.lessons, float(means[0]), float(widths[0]), raw, confidence)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[kind, task_type] = known
+        return known
+
+    def loaded(self, agent: str, in_flight: int, epoch: float) -> None:
+        self._adaptive.report(agent, float(in_flight), epoch)
+
+
+def _recorded(
+    choice: Choice, context: DecisionContext, field: Field, moment: Moment
+) -> tuple[tuple[Candidate, ...], int]:
+    """(candidates with their numbers, where the chosen one is among them)."""
+    weighed = choice.weighed
+    places: list[int] = weighed.best.tolist()
+    finish = weighed.finish
+    found: list[Candidate] = []
+    place = 0
+    for kind in _shown(choice, places):
+        at = places[kind]
+        if at == choice.position:
+            place = len(found)
+        candidate = field.members[at].candidate(context.task_type, moment.usual, moment.now)
+        # Made above for this decision alone: the policy's numbers take the place of the fleet's.
+        if finish is not None:
+            force_setattr(candidate, "completion_ms", 1000.0 * float(finish[kind]))
+        force_setattr(candidate, "quality", float(weighed.quality[kind]))
+        force_setattr(candidate, "doubt", float(weighed.width[kind]))
+        force_setattr(candidate, "score", float(weighed.utility[kind]))
+        force_setattr(candidate, "probability", float(weighed.probabilities[kind]))
+        found.append(candidate)
+    return tuple(found), place
+
+
+def _shown(choice: Choice, places: list[int]) -> Sequence[int]:
+    """Kinds whose numbers are kept: all of a few, else those with the best utility and the chosen one, in the fleet's order."""
+    if len(places) <= FEW:
+        return range(len(places))
+    best: list[int] = (-choice.weighed.utility).argpartition(SHOWN - 1)[:SHOWN].tolist()
+    chosen = places.index(choice.position)
+    if chosen not in best:
+        best[-1] = chosen
+    return sorted(best)

@@ -1,0 +1,110 @@
+"""The decider: one task, the fleet as it is now, a strategy, and the whole record of the choice.
+
+roster (who may) -> budgets, open breakers, affinity -> strategy (who should) -> Decision
+"""
+
+from __future__ import annotations
+
+from agent_engines.domain.decisions import Decision, DecisionContext
+from agent_engines.domain.explanation import Circumstances, reasoning
+from agent_engines.ports.clock import Clock
+from agent_engines.ports.telemetry import Telemetry
+
+from .answers import nobody
+from .field import Field
+from .fleet import Fleet, Roster
+from .narrowing import Narrowed, affordable, by_affinity, unbroken
+from .strategies import Chosen, Strategies
+from .strategy import Moment
+from .tenants import TenantBooks
+
+
+class Decider:
+    """Decides for one router; dispatches nothing. `books`: what tenants may spend; None: nobody keeps them."""
+
+    def __init__(
+        self, fleet: Fleet, strategies: Strategies, *, clock: Clock, telemetry: Telemetry, retry_after: float = 1.0
+    ) -> None:
+        self._fleet = fleet
+        self._strategies = strategies
+        self._clock = clock
+        self._telemetry = telemetry
+        self._retry_after = retry_after
+        self.books: TenantBooks | None = None
+
+    def check(self, strategy: str | None) -> None:
+        """Raise InvalidRequest for a strategy nobody knows."""
+        if strategy is not None:
+            self._strategies.check(strategy)
+
+    def decide(self, context: DecisionContext, *, avoid: str | None = None) -> Decision:
+        """Choose an agent; `avoid` is taken only when nobody else can.
+
+        Raises NoEligibleAgent, InvalidRequest, BudgetTooSmall, BudgetSpent.
+        """
+        now = self._clock.monotonic()
+        roster = self._fleet.roster(context.task_type, context.requirements)
+        if not roster.members:
+            self._telemetry.decided(self._strategies.named(context), "no_agent")
+            raise nobody(context.task_type, roster, self._retry_after)
+        moment = Moment(now, self._clock.now(), self._fleet.usual(context.task_type))
+        kept = self._kept(roster, context, moment)
+        field = _field(roster, kept)
+        if avoid is not None and len(field.agents) > 1 and avoid in field.agents:
+            field = field.without(avoid)
+        chosen = self._strategies.choose(context, field, moment)
+        self._telemetry.decided(chosen.strategy.name, "success")
+        return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
+
+    def _kept(self, roster: Roster, context: DecisionContext, moment: Moment) -> Narrowed:
+        """Whom the task's terms and the breakers leave."""
+        terms = context.terms
+        kept = affordable(roster, terms, self.books)
+        if roster.guarded:
+            kept = unbroken(kept, moment.now)
+        return by_affinity(kept, roster.able, terms, context.task_type, moment, self._retry_after)
+
+
+def _field(roster: Roster, kept: Narrowed) -> Field:
+    """The roster's own where nobody fell: strategies know it again."""
+    return roster.field if len(kept.members) == len(roster.members) else Field(kept.members)
+
+
+def _decision(
+    context: DecisionContext,
+    chosen: Chosen,
+    kept: Narrowed,
+    known: int,
+    epoch: float,
+    notes: tuple[str, ...],
+) -> Decision:
+    strategy, picked = chosen.strategy, chosen.picked
+    candidates = picked.candidates
+    considered = len(picked.eligible) or len(candidates)
+    circumstances = Circumstances(strategy.name, picked.explored, kept.rejected, known, considered, picked.terms)
+    text = reasoning(candidates, picked.place, circumstances)
+    if chosen.fallback:
+        text = f"{text} The fallback decided: {chosen.fallback}."
+    for note in (kept.note, "; ".join(notes)):
+        if note:
+            text = f"{text} {note}."
+    return Decision(
+        request_id=context.request_id,
+        task_id=context.task_id,
+        task_type=context.task_type,
+        selected_agent=picked.agent,
+        confidence=picked.confidence,
+        propensity=picked.propensity,
+        strategy=strategy.name,
+        policy_version=strategy.version,
+        reasoning=text,
+        candidates=candidates,
+        rejected=kept.rejected,
+        explored=picked.explored,
+        created_at=epoch,
+        context=context,
+        eligible=picked.eligible,
+        terms=picked.terms,
+        fallback=chosen.fallback,
+        state_sequence=picked.state_sequence,
+    )

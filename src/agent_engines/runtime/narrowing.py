@@ -1,0 +1,99 @@
+"""Narrowing: of those who may do a task, whom budgets, open breakers and affinity leave, in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from agent_engines.domain.affinity import home, ranked, unfit
+from agent_engines.domain.budgets import UNLIMITED, Allowance, allowance_of, budget_spent, budget_too_small, too_dear
+from agent_engines.domain.decisions import Rejection
+from agent_engines.domain.errors import NoEligibleAgent
+from agent_engines.domain.terms import Affinity, AffinityMode, Terms
+
+from .fleet import Roster, open_members
+from .fleet_member import Member
+from .strategy import Moment
+from .tenants import TenantBooks
+
+
+class Narrowed(NamedTuple):
+    """`note`: what the reasoning says about it besides."""
+
+    members: Sequence[Member]
+    rejected: tuple[Rejection, ...]
+    note: str = ""
+
+
+def affordable(roster: Roster, terms: Terms, books: TenantBooks | None) -> Narrowed:
+    """Whom the task's budget and its tenant's pay for. Raises BudgetTooSmall, BudgetSpent."""
+    own = allowance_of(terms.budget)
+    tenants = UNLIMITED if books is None else books.allowance(terms.tenant)
+    if own is UNLIMITED and tenants is UNLIMITED:
+        return Narrowed(roster.members, roster.rejected)
+    prices = [(member.name, member.price) for member in roster.members]
+    if not any(own.pays(price) for _, price in prices):
+        raise budget_too_small(prices, own)
+    both = Allowance(cost=min(own.cost, tenants.cost), tokens=min(own.tokens, tenants.tokens))
+    members = [member for member in roster.members if both.pays(member.price)]
+    if not members:
+        assert books is not None
+        raise budget_spent(terms.tenant, prices, tenants, books.wait(terms.tenant))
+    dear = [
+        Rejection(member.name, f"over budget: {too_dear(member.price, both)}")
+        for member in roster.members
+        if not both.pays(member.price)
+    ]
+    return Narrowed(members, (*roster.rejected, *dear))
+
+
+def unbroken(kept: Narrowed, now: float) -> Narrowed:
+    """Those whose breakers let a task through."""
+    members, shut = open_members(kept.members, now)
+    return Narrowed(members, (*kept.rejected, *shut)) if shut else kept
+
+
+def bound(kept: Narrowed, able: Sequence[str], affinity: Affinity, retry_after: float) -> Narrowed:
+    """A hard affinity: only the key's agent. `able`: all that could do it. Raises NoEligibleAgent when it cannot now."""
+    owner = ranked(affinity.key, able)[0]
+    if any(member.name == owner for member in kept.members):
+        return _only(kept, owner, f"affinity: the key {affinity.key!r} belongs to {owner}")
+    why = next((fallen.reason for fallen in kept.rejected if fallen.agent == owner), "it cannot take work now")
+    raise NoEligibleAgent(
+        f"affinity.key {affinity.key!r} belongs to agent {owner}, which cannot take the task: {why}",
+        retry_after=retry_after,
+    )
+
+
+def met_again(kept: Narrowed, able: Sequence[str], affinity: Affinity, task_type: str, moment: Moment) -> Narrowed:
+    """A soft affinity: the key's agent alone unless it is much worse or overloaded, then whoever the strategy chooses.
+
+    Certain rather than likely: so the probability of the choice stays exact whatever the strategy tells of its own.
+    """
+    names = {member.name for member in kept.members}
+    owner = home(affinity.key, able, names)
+    if owner is None or len(names) == 1:
+        return kept
+    candidates = [member.candidate(task_type, moment.usual, moment.now) for member in kept.members]
+    why_not = unfit(next(one for one in candidates if one.agent == owner), candidates)
+    if why_not:
+        return kept._replace(note=f"Affinity: {owner} is the key's agent and was not preferred: {why_not}")
+    preferred = _only(kept, owner, f"affinity: the key {affinity.key!r} prefers {owner}")
+    return preferred._replace(note=f"Affinity: {owner} is the key's agent and was preferred")
+
+
+def by_affinity(
+    kept: Narrowed, able: Sequence[str], terms: Terms, task_type: str, moment: Moment, retry_after: float
+) -> Narrowed:
+    """Whom the key leaves. Raises NoEligibleAgent (a hard one whose agent cannot take it)."""
+    affinity = terms.affinity
+    if affinity is None:
+        return kept
+    if affinity.mode is AffinityMode.HARD:
+        return bound(kept, able, affinity, retry_after)
+    return met_again(kept, able, affinity, task_type, moment)
+
+
+def _only(kept: Narrowed, owner: str, reason: str) -> Narrowed:
+    others = tuple(Rejection(member.name, reason) for member in kept.members if member.name != owner)
+    return Narrowed([member for member in kept.members if member.name == owner], (*kept.rejected, *others))

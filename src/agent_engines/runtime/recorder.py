@@ -1,0 +1,250 @@
+"""The recorder: reports from the bus into the ledger, acknowledged after the commit, then told to whoever waits.
+
+    pull -> gather (500 reports or 20 ms under load, less when nothing comes, at once when idle) -> gate (capabilities) -> one transaction -> ack -> broadcast
+
+An acknowledgement before the commit could lose outcomes; a crash between the two repeats a batch, which changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from agent_engines.domain import subjects
+from agent_engines.domain.agents import AGENT_ID
+from agent_engines.domain.capability import Capabilities
+from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.messages import VERSION, Report, ReportKind
+from agent_engines.domain.tasks import NO_PAYLOAD, TaskError, TaskStatus
+from agent_engines.ports.bus import Bus, ReportDelivery, ReportInbox
+from agent_engines.ports.clock import Clock
+from agent_engines.ports.ledger import TaskLedger, Verdict
+from agent_engines.ports.telemetry import Telemetry
+
+from .background import Background
+from .report_gate import ReportGate
+
+PULL_MESSAGES = 50
+PULL_SECONDS = 5.0
+BATCH_REPORTS = 500
+BATCH_SECONDS = 0.02
+QUIET_SECONDS = 0.004
+"""Nobody waits for the rest of a batch when nothing came for so long: its callers may be waiting for this one."""
+BUSY_REPORTS = 32
+"""A batch at least this large means that waiting for more is worth it: 1,600 reports/s and up."""
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+UNRECORDABLE = "UnrecordableReport"
+Seal = Callable[[bytes], str]
+NOBODY = "-"
+"""Origin of reports whose submitter left no usable name; statistics still want them."""
+
+
+class Recorder:
+    """Start it once per process; any number of processes share the report log."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ledger: TaskLedger,
+        *,
+        capabilities: Capabilities,
+        clock: Clock,
+        telemetry: Telemetry,
+        on_retry: Callable[[float], None] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._clock = clock
+        self._telemetry = telemetry
+        self._on_retry = on_retry
+        self._seal = capabilities.seal
+        self._gate = ReportGate(capabilities, clock=clock, telemetry=telemetry)
+        self._log = telemetry.log("intelligence")
+        self._background = Background(self._log)
+        self._inbox: ReportInbox | None = None
+        self._stopping = asyncio.Event()
+        self._busy = False
+        self.recorded: Counter[Verdict] = Counter()
+
+    async def start(self) -> None:
+        self._inbox = await self._bus.reports.open_reports()
+        self._background.keep("recorder", self._run)
+
+    async def stop(self) -> None:
+        """Finish the batch under way, hand back what was pulled and not committed."""
+        self._stopping.set()
+        await self._background.stop()
+        if self._inbox is not None:
+            await self._inbox.close()
+            self._inbox = None
+
+    async def _run(self) -> None:
+        inbox = self._inbox
+        if inbox is None:
+            return
+        committing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                batch = await self._gather(inbox)
+                if committing is not None:
+                    # One commit at a time keeps the order of an agent's reports; the next batch gathers meanwhile.
+                    # Waited for, not awaited: a cancelled await would cancel the commit with it.
+                    await asyncio.wait([committing])
+                    done, committing = committing, None
+                    done.result()
+                if batch:
+                    committing = asyncio.get_running_loop().create_task(self._commit(inbox, batch), name="record")
+        finally:
+            if committing is not None:
+                await asyncio.wait([committing])
+
+    async def _gather(self, inbox: ReportInbox) -> list[ReportDelivery]:
+        batch = await inbox.pull(PULL_MESSAGES, PULL_SECONDS)
+        count = _reports_in(batch)
+        if self._busy and batch:
+            until = self._clock.monotonic() + BATCH_SECONDS
+            while count < BATCH_REPORTS and (left := until - self._clock.monotonic()) > 0:
+                more = await inbox.pull(PULL_MESSAGES, min(left, QUIET_SECONDS))
+                if not more:
+                    break
+                batch.extend(more)
+                count += _reports_in(more)
+        self._busy = count >= BUSY_REPORTS
+        return batch
+
+    async def _commit(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
+        batch = self._gate.admitted(batch)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._record(inbox, batch)
+                return
+            except Unavailable as error:
+                if self._stopping.is_set():
+                    await self._release(inbox, batch)
+                    return
+                # Held, not released: the ledger is away for everybody, and the bus delivers again if we die.
+                self._log.warning("Reports wait for the ledger", reports=_reports_in(batch), error=str(error))
+            await self._pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
+        """Commit, acknowledge, tell. A batch the ledger cannot take is halved until the one bad report is alone."""
+        reports = [report for delivery in batch for report in delivery.reports]
+        try:
+            verdicts = await self._ledger.record(reports) if reports else []
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._record(inbox, batch[:middle])
+                await self._record(inbox, batch[middle:])
+                return
+            self._log.error("A report message was refused by the ledger", reports=len(reports), error=repr(error))
+            reports, verdicts = await self._one_by_one(reports)
+        await inbox.ack(batch)
+        await self._tell(reports, verdicts)
+
+    async def _one_by_one(self, reports: Sequence[Report]) -> tuple[list[Report], list[Verdict]]:
+        kept: list[Report] = []
+        verdicts: list[Verdict] = []
+        for report in reports:
+            for attempt in (report, _unrecordable(report)):
+                try:
+                    verdicts.extend(await self._ledger.record([attempt]))
+                    kept.append(attempt)
+                    break
+                except Unavailable:
+                    raise
+                except Exception as error:
+                    self._log.error("A report cannot be recorded", task_id=report.task_id, error=repr(error))
+        return kept, verdicts
+
+    async def _tell(self, reports: Sequence[Report], verdicts: Sequence[Verdict]) -> None:
+        found = Counter(verdicts)
+        self.recorded.update(found)
+        for verdict, amount in found.items():
+            self._telemetry.count("reports_recorded_total", amount, verdict=str(verdict))
+        homes: dict[str, list[Report]] = {}
+        retry_at: float | None = None
+        for report, verdict in zip(reports, verdicts, strict=True):
+            if not verdict.kept:
+                continue
+            homes.setdefault(report.origin, []).append(report)
+            if report.kind is ReportKind.RETRY:
+                due = report.retry_at or 0.0
+                retry_at = due if retry_at is None else min(retry_at, due)
+        if retry_at is not None and self._on_retry is not None:
+            self._on_retry(retry_at)
+        for origin, told in homes.items():
+            await broadcast(self._bus, origin, told, self._seal)
+
+    async def _release(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
+        try:
+            await inbox.release(batch)
+        except Unavailable as error:
+            self._log.info("Reports were not handed back; their lease ends by itself", error=str(error))
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not past the order to stop."""
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([sleeping, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            stopping.cancel()
+
+
+async def broadcast(bus: Bus, origin: str, reports: Sequence[Report], seal: Seal | None = None) -> None:
+    """Tell `recorded.<origin>` what was committed, in messages the bus takes. Loss is healed by whoever waits.
+
+    `seal` marks what came through the gate: only that teaches (runtime/strategies.py).
+    """
+    # An origin comes from outside and becomes part of a subject.
+    subject = subjects.recorded(origin if AGENT_ID.fullmatch(origin) else NOBODY)
+    for data in batches(reports, bus.max_message_bytes, seal):
+        try:
+            await bus.signals.send(subject, data)
+        except Unavailable:
+            # A signal: waiters ask the ledger again by themselves.
+            return
+
+
+def batches(reports: Sequence[Report], limit: int, seal: Seal | None = None) -> list[bytes]:
+    """JSON of ReportBatch in as few messages as stay within `limit` bytes; a report too large travels without its result."""
+    data = _message(reports, seal)
+    if len(data) <= limit:
+        return [data]
+    if len(reports) == 1:
+        return [_message([msgspec.structs.replace(reports[0], result=NO_PAYLOAD)], seal)]
+    middle = len(reports) // 2
+    return batches(reports[:middle], limit, seal) + batches(reports[middle:], limit, seal)
+
+
+def _message(reports: Sequence[Report], seal: Seal | None) -> bytes:
+    told = msgspec.json.encode(reports)
+    mark = seal(told).encode() if seal is not None else b""
+    return b'{"v":%d,"seal":"%b","reports":%b}' % (VERSION, mark, told)
+
+
+def _reports_in(batch: Sequence[ReportDelivery]) -> int:
+    return sum(len(delivery.reports) for delivery in batch)
+
+
+def _unrecordable(report: Report) -> Report:
+    """The same attempt, ended as a dead letter: without this the task would run, and fail to be recorded, for ever."""
+    return msgspec.structs.replace(
+        report,
+        kind=ReportKind.FINAL,
+        status=TaskStatus.DEAD_LETTER,
+        result=NO_PAYLOAD,
+        quality=None,
+        cost=None,
+        error=TaskError(UNRECORDABLE, "the ledger cannot store what the agent reported"),
+    )

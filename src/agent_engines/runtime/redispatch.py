@@ -1,0 +1,240 @@
+"""Redispatch: retries that are due and tasks without news are decided again and published as the next generation.
+
+Two sources, both claimed from the ledger, which raises the generation, so that two routers never take the same task:
+
+- *due*: the retry time an agent reported has come. The recorder arms the clock; a poll each second is the net below it.
+  What exceeds the retry budget (domain/retry_budget.py) and half of the fleet's free slots waits in the ledger.
+- *stranded*: no news for `2 x lease + longest task timeout`, stretched by twice the time the busiest agent needs for its
+  queue: a task that merely waits its turn is not lost. A repeated run is possible (at least once), a lost task is not.
+  The leader looks for them.
+
+What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. If this process
+dies meanwhile, the task becomes stranded and another router finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from agent_engines.domain.decisions import Decision
+from agent_engines.domain.errors import AgentEnginesError, BudgetSpent, BudgetTooSmall, Unavailable
+from agent_engines.domain.messages import Report, ReportKind
+from agent_engines.domain.retry import readable
+from agent_engines.domain.tasks import TaskError, TaskStatus
+from agent_engines.ports.bus import Bus
+from agent_engines.ports.clock import Clock
+from agent_engines.ports.ledger import Ledger, StoredTask, Verdict
+from agent_engines.ports.telemetry import Telemetry
+
+from .background import Background
+from .dispatcher import Dispatcher
+from .fleet import Fleet
+from .recorder import broadcast
+from .retry_throttle import RetryThrottle
+
+POLL_SECONDS = 1.0
+STRANDED_SECONDS = 10.0
+AGAIN_SECONDS = 1.0
+CLAIM = 200
+WINDOW = 32
+"""Publishes under way at once."""
+MAX_HELD = 2000
+"""Claimed tasks that wait for an agent; beyond this nothing more is claimed."""
+BUDGET_SPENT = "BudgetSpent"
+"""Error type of a task that has attempts left and no money for them."""
+DEFAULT_TIMEOUT_SECONDS = 300.0
+"""AGENT_TASK_TIMEOUT_SECONDS' default: tasks that name no timeout end by it."""
+
+
+class RedispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`longest_timeout`: seconds an attempt may take that names no timeout. `leads`: whether this process leads now."""
+
+    longest_timeout: float = DEFAULT_TIMEOUT_SECONDS
+    leads: Callable[[], bool] = lambda: True
+
+
+DEFAULT_OPTIONS = RedispatchOptions()
+
+
+class Redispatcher:
+    """Start it once per process; `arm` tells when the next retry is due."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        fleet: Fleet,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+        options: RedispatchOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._fleet = fleet
+        self._clock = clock
+        self._options = options
+        self._throttle = RetryThrottle(ledger.tasks, fleet, dispatcher.retry_budget, clock=clock, telemetry=telemetry)
+        self._telemetry = telemetry
+        self._log = telemetry.log("intelligence")
+        self._background = Background(self._log)
+        self._next_due: float | None = None
+        self._armed = asyncio.Event()
+        self._held: dict[str, StoredTask] = {}
+
+    async def start(self) -> None:
+        self._background.keep("redispatch-due", self._follow_due)
+        self._background.keep("redispatch-stranded", self._follow_stranded)
+        self._background.keep("redispatch-held", self._follow_held)
+
+    async def stop(self) -> None:
+        await self._background.stop()
+
+    def arm(self, retry_at: float) -> None:
+        """A retry is due at `retry_at` (epoch seconds)."""
+        if self._next_due is None or retry_at < self._next_due:
+            self._next_due = retry_at
+            self._armed.set()
+
+    async def send(self, tasks: Sequence[StoredTask], *, reason: str, elsewhere: bool = False) -> None:
+        """Publish claimed tasks again; `elsewhere`: prefer another agent than the last one. Nothing is dropped.
+
+        `reason` is counted: due, stranded, abandoned, held or reopened.
+        """
+        sent: list[tuple[str, Decision]] = []
+        waiting = iter(tasks)
+
+        async def work() -> None:
+            for stored in waiting:
+                decision = await self._send_one(stored, elsewhere)
+                if decision is not None:
+                    sent.append((stored.task.task_id, decision))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(WINDOW, len(tasks))):
+                group.create_task(work())
+        if sent:
+            self._telemetry.count("tasks_redispatched_total", len(sent), reason=reason)
+            try:
+                await self._ledger.tasks.redispatched(sent)
+            except Unavailable as error:
+                # The dispatch is true without its note; reports carry the agent.
+                self._log.warning("New decisions were not noted", tasks=len(sent), error=str(error))
+
+    @property
+    def held(self) -> int:
+        """Claimed tasks that wait for an agent."""
+        return len(self._held)
+
+    def forget(self, task_id: str) -> None:
+        """Do not send a task that is held here: it was cancelled."""
+        self._held.pop(task_id, None)
+
+    async def _send_one(self, stored: StoredTask, elsewhere: bool) -> Decision | None:
+        task = stored.task
+        if task.deadline is not None and task.deadline <= self._clock.now():
+            gone = TaskError("DeadlinePassed", "the deadline passed before an agent could take the task")
+            await self._end(stored, TaskStatus.EXPIRED, gone)
+            return None
+        try:
+            decision = await self._dispatcher.send_again(stored, avoid=stored.last_agent if elsewhere else None)
+        except (BudgetTooSmall, BudgetSpent) as error:
+            await self._end(stored, TaskStatus.DEAD_LETTER, TaskError(BUDGET_SPENT, readable(str(error))))
+            return None
+        except AgentEnginesError as error:
+            self._held[task.task_id] = stored
+            self._log.warning("A task waits for an agent", task_id=task.task_id, error=str(error))
+            return None
+        self._held.pop(task.task_id, None)
+        return decision
+
+    async def _end(self, stored: StoredTask, status: TaskStatus, error: TaskError) -> None:
+        """The task will not be sent any more."""
+        task = stored.task
+        report = Report(
+            kind=ReportKind.FINAL,
+            task_id=task.task_id,
+            request_id=task.request_id,
+            task_type=task.task_type,
+            agent=stored.last_agent,
+            generation=stored.generation,
+            attempt=stored.attempt,
+            delivery=0,
+            status=status,
+            error=error,
+            completed_at=self._clock.now(),
+            priority=task.priority,
+            submitted_at=task.submitted_at,
+            origin=task.origin,
+            traceparent=task.traceparent,
+        )
+        try:
+            verdicts = await self._ledger.tasks.record([report])
+        except Unavailable:
+            self._held[task.task_id] = stored
+            return
+        self._held.pop(task.task_id, None)
+        if verdicts == [Verdict.RECORDED]:
+            await broadcast(self._bus, task.origin, [report])
+
+    async def _follow_due(self) -> None:
+        while True:
+            await self._wait_until_due()
+            while len(self._held) < MAX_HELD:
+                allowed = self._throttle.allowed()
+                due = await self._ledger.tasks.claim_due(self._clock.now(), CLAIM, retries=allowed)
+                retries = sum(stored.generation > 1 for stored in due)
+                self._throttle.spent(retries)
+                if due:
+                    await self.send(due, reason="due", elsewhere=True)
+                if len(due) < CLAIM and not (retries >= allowed and await self._throttle.wait()):
+                    break
+
+    async def _wait_until_due(self) -> None:
+        """Until the armed time, at most one poll interval."""
+        self._armed.clear()
+        until = self._clock.now() + POLL_SECONDS
+        while (now := self._clock.now()) < until:
+            if self._next_due is not None and self._next_due <= now:
+                break
+            end = until if self._next_due is None else min(until, self._next_due)
+            await self._sleep_or_armed(end - now)
+        if self._next_due is not None and self._next_due <= self._clock.now():
+            self._next_due = None
+
+    async def _sleep_or_armed(self, seconds: float) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        armed = asyncio.ensure_future(self._armed.wait())
+        try:
+            await asyncio.wait([sleeping, armed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            armed.cancel()
+            self._armed.clear()
+
+    async def _follow_stranded(self) -> None:
+        while True:
+            await self._clock.sleep(STRANDED_SECONDS)
+            if len(self._held) >= MAX_HELD or not self._fleet.heard_from or not self._options.leads():
+                continue
+            stranded = await self._ledger.tasks.claim_stranded(self._clock.now() - self.patience_seconds, CLAIM)
+            if stranded:
+                self._log.warning("Tasks without news are sent again", tasks=len(stranded))
+                await self.send(stranded, reason="stranded")
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long a task may be silent before it counts as stranded."""
+        timeout = max(self._options.longest_timeout, self._fleet.longest_timeout_seconds)
+        return 2 * self._bus.tasks.lease_seconds + timeout + 2 * self._fleet.longest_drain_seconds
+
+    async def _follow_held(self) -> None:
+        while True:
+            await self._clock.sleep(AGAIN_SECONDS)
+            if self._held:
+                await self.send(list(self._held.values()), reason="held", elsewhere=True)

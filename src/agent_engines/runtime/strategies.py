@@ -1,0 +1,200 @@
+"""Strategies by name: which one decides a task, what happens when it cannot, and who hears what came of it.
+
+the request's word > the task type's > the router's; one that raises or answers nonsense is replaced by the fallback, counted
+and logged, and the task is routed all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+import msgspec
+
+from agent_engines.domain.decisions import DecisionContext
+from agent_engines.domain.errors import InvalidRequest
+from agent_engines.domain.messages import ReportKind
+from agent_engines.domain.tasks import TaskStatus
+from agent_engines.learning.lesson import Lesson
+from agent_engines.ports.telemetry import Telemetry
+
+from .field import Field
+from .outcomes import Outcome
+from .strategy import Moment, Picked, Strategy
+from .thinning import Thinning
+
+MOST_OPEN = 100_000
+"""Decisions whose outcome is waited for; the oldest are forgotten, and teach nothing."""
+NO_OUTCOME = frozenset({ReportKind.STARTED, ReportKind.FEEDBACK})
+"""Work that has only begun, and judgements of work that ended before (judgements.py)."""
+Maker = Callable[[], Strategy]
+
+
+class StrategyChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which strategy decides what: names only."""
+
+    default: str = "adaptive"
+    by_task_type: Mapping[str, str] = {}
+    fallback: str = "least_loaded"
+
+
+class Open(NamedTuple):
+    """A decision under way since an epoch second. `agent`: an outcome of another one is about another decision."""
+
+    strategy: Strategy
+    agent: str
+    ticket: Any
+    since: float
+
+
+class Chosen(NamedTuple):
+    """What was decided, by whom, and why by them."""
+
+    strategy: Strategy
+    picked: Picked
+    fallback: str
+
+
+class Strategies:
+    """`makers` are called when their strategy is first wanted; `teach` takes lessons for all routers."""
+
+    def __init__(
+        self,
+        makers: Mapping[str, Maker],
+        choice: StrategyChoice,
+        *,
+        telemetry: Telemetry,
+        rng: Random,
+        teach: Callable[[Lesson], None] = lambda lesson: None,
+    ) -> None:
+        """Raises InvalidRequest when `choice` names a strategy that is not there."""
+        self._makers = dict(makers)
+        self._choice = choice
+        self._telemetry = telemetry
+        self._log = telemetry.log("intelligence")
+        self._made: dict[str, Strategy] = {}
+        self._loads: dict[str, tuple[int, float]] = {}
+        self._moved: set[str] = set()
+        self._thinning = Thinning(rng)
+        self._open: dict[str, Open] = {}
+        self.teach = teach
+        for name in (choice.default, choice.fallback, *choice.by_task_type.values()):
+            self.check(name)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._makers)
+
+    def check(self, name: str | None) -> None:
+        """Raise InvalidRequest for a name that is not there; None means the router's own choice."""
+        if name is not None and name not in self._makers:
+            raise InvalidRequest(f"there is no strategy {name!r}; there are {', '.join(self.names)}", field="strategy")
+
+    def named(self, context: DecisionContext) -> str:
+        """Who is to decide this."""
+        return context.strategy or self._choice.by_task_type.get(context.task_type) or self._choice.default
+
+    def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Chosen:
+        """Decide; a strategy that is not there (any more) or fails is replaced by the fallback."""
+        wanted = self.named(context)
+        try:
+            strategy = self._strategy(wanted)
+            if self._moved and len(field.agents) > 1:
+                self._tell_loads()
+            picked = strategy.choose(context, field, moment)
+            chosen = Chosen(strategy, picked, "")
+        except Exception as error:
+            chosen = self._fallen(wanted, error, context, field, moment)
+        if chosen.picked.ticket is not None and context.task_id is not None:
+            picked = chosen.picked
+            self._remember(context.task_id, Open(chosen.strategy, picked.agent, picked.ticket, moment.epoch))
+        return chosen
+
+    def loaded(self, agent: str, in_flight: int, epoch: float) -> None:
+        """An agent has so many tasks now. Strategies are told before the next choice between several."""
+        self._loads[agent] = (in_flight, epoch)
+        self._moved.add(agent)
+
+    def learned(self, outcomes: Iterable[Outcome], epoch: float, usual: Callable[[str], float | None]) -> None:
+        """Tell the strategies what was recorded. `usual`: seconds a task of a type takes, as the whole fleet knows it."""
+        for outcome in outcomes:
+            if outcome.kind in NO_OUTCOME or outcome.agent is None:
+                continue
+            opened = self._open.pop(outcome.task_id, None)
+            # What went wrong is always heard of by those who keep others away from it.
+            taken = self._thinning.takes(epoch)
+            if not taken and outcome.status is TaskStatus.SUCCESS:
+                continue
+            told = told_of(outcome, epoch, usual(outcome.task_type))
+            own = opened.strategy if taken and opened is not None and opened.agent == outcome.agent else None
+            if own is not None and opened is not None:
+                self._teach(own, opened.ticket, {**told, "latency": max(0.0, epoch - opened.since)})
+            for strategy in self._made.values():
+                if strategy is not own:
+                    strategy.observe(outcome.agent, told)
+
+    def _tell_loads(self) -> None:
+        for agent in self._moved:
+            in_flight, epoch = self._loads[agent]
+            for strategy in self._made.values():
+                strategy.loaded(agent, in_flight, epoch)
+        self._moved.clear()
+
+    def _teach(self, strategy: Strategy, ticket: Any, told: Mapping[str, Any]) -> None:
+        try:
+            lesson = strategy.learn(ticket, told)
+        except Exception as error:
+            self._telemetry.count("routing_lessons_refused_total", strategy=strategy.name)
+            self._log.warning("A strategy did not take an outcome", strategy=strategy.name, error=repr(error))
+            return
+        if lesson is not None:
+            self.teach(lesson)
+
+    def _strategy(self, name: str) -> Strategy:
+        made = self._made.get(name)
+        if made is None:
+            maker = self._makers.get(name)
+            if maker is None:
+                raise LookupError(f"there is no strategy {name!r}")
+            made = self._made[name] = maker()
+            for agent, (in_flight, epoch) in self._loads.items():
+                made.loaded(agent, in_flight, epoch)
+        return made
+
+    def _fallen(self, wanted: str, error: Exception, context: DecisionContext, field: Field, moment: Moment) -> Chosen:
+        self._telemetry.decided(wanted, "refused")
+        self._log.error("A strategy failed, the fallback decides", strategy=wanted, error=repr(error))
+        strategy = self._strategy(self._choice.fallback)
+        return Chosen(strategy, strategy.choose(context, field, moment), f"{wanted} failed: {_shown(error)}")
+
+    def _remember(self, task_id: str, opened: Open) -> None:
+        self._open.pop(task_id, None)
+        self._open[task_id] = opened
+        if len(self._open) > MOST_OPEN:
+            del self._open[next(iter(self._open))]
+
+
+def told_of(outcome: Outcome, epoch: float, work: float | None) -> dict[str, Any]:
+    """An outcome as strategies hear it: see learning/policy.py. An expired or cancelled task says nothing of its agent."""
+    ended = outcome.status is TaskStatus.SUCCESS
+    silent = outcome.status in (TaskStatus.CANCELLED, TaskStatus.EXPIRED)
+    # A task that can never work speaks against the task: no success, but no reason to keep others from its agent.
+    hopeless = outcome.status is TaskStatus.FAILED and not (outcome.error and outcome.error.retryable)
+    service = outcome.execution_time_ms
+    return {
+        "task_id": outcome.task_id,
+        "success": ended,
+        "error": None if ended or silent or hopeless else (outcome.error.type if outcome.error else "error"),
+        "quality": outcome.quality,
+        "cost": outcome.cost,
+        "service": None if service is None else service / 1000.0,
+        "work": work,
+        "cancelled": silent,
+        "now": epoch,
+    }
+
+
+def _shown(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 200 else text[:197] + "..."
