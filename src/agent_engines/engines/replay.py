@@ -1,0 +1,236 @@
+"""Replay: what another policy would have earned on recorded decisions, without deciding anything again for real.
+
+A named policy is asked about each recorded task in order and then told the logged outcome, so that it never knows more than it
+could have known. `uniform` and `always:<agent>` and the adaptive policy give their whole distribution; of any other strategy the
+one choice it made counts (the replay method of Li et al., WSDM 2011), which is as unbiased and noisier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from agent_engines.domain import subjects
+from agent_engines.domain.errors import NotFound, Unavailable
+from agent_engines.domain.off_policy import Estimate, Floats, doubly_robust, snips, weights
+from agent_engines.domain.tasks import TaskStatus
+from agent_engines.learning.adaptive import Adaptive, Options
+from agent_engines.learning.baselines import RULES, Baseline
+from agent_engines.learning.reward_model import cross_fitted
+from agent_engines.learning.task_features import task_vector
+from agent_engines.ports.bus import Bus
+from agent_engines.ports.ledger import LoggedDecision
+
+from .outcomes import reward_of
+
+UNIFORM, ALWAYS, ADAPTIVE = "uniform", "always:", "adaptive"
+Candidates = list[dict[str, Any]]
+
+
+REPLAY_SECONDS = 60.0
+"""Twenty thousand decisions are read and decided again in the meantime."""
+
+
+class ReplayQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """`ask.optimizing.replay`; `since`: epoch seconds, None: as far back as the rows go."""
+
+    policy: str
+    since: float | None = None
+
+
+class ReplayAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The document, or the name of a policy that is not there."""
+
+    document: dict[str, Any] | None = None
+    unknown: str = ""
+
+
+async def asked_to_replay(bus: Bus, policy: str, since: float | None) -> dict[str, Any]:
+    """Ask the optimizing engine. Raises NotFound, Unavailable."""
+    question = msgspec.json.encode(ReplayQuestion(policy=policy, since=since))
+    data = await bus.signals.ask(subjects.ask("optimizing", "replay"), question, REPLAY_SECONDS)
+    try:
+        answer = msgspec.json.decode(data, type=ReplayAnswer)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"the optimizing engine's answer could not be read: {error}") from None
+    if answer.document is None:
+        raise NotFound(answer.unknown)
+    return answer.document
+
+
+class Target(Protocol):
+    """A policy that is judged: its probabilities for each candidate, then the logged outcome."""
+
+    def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]: ...
+
+    def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None: ...
+
+
+def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1) -> dict[str, Any]:
+    """The document of `ask.optimizing.replay`. Raises NotFound naming the policies there are."""
+    target = _target(policy, price)
+    ended = [one for one in logged if reward_of(one) is not None]
+    usable = [one for one in ended if one.decision.propensity > 0.0 and not one.decision.deterministic]
+    costs = _costs(usable)
+    shares: list[list[float]] = []
+    contexts: list[Mapping[str, Any]] = []
+    for one in usable:
+        context, candidates = _context(one), _candidates(one, costs)
+        shares.append([float(share) for share in target.shares(context, candidates)])
+        contexts.append(context)
+        chosen = next(each for each in candidates if each["agent"] == one.decision.selected_agent)
+        target.learn(context, chosen, _outcome(one))
+    rewards = np.array([reward_of(one) or 0.0 for one in usable])
+    return {
+        "policy": policy,
+        "rows": len(usable),
+        "left_out": {"deterministic": len(ended) - len(usable), "not_ended": len(logged) - len(ended)},
+        "logged": round(float(rewards.mean()), 6) if usable else None,
+        "estimates": _estimates(usable, contexts, shares, rewards) if usable else [],
+    }
+
+
+def _estimates(
+    rows: Sequence[LoggedDecision], contexts: Sequence[Mapping[str, Any]], shares: list[list[float]], rewards: Floats
+) -> list[dict[str, Any]]:
+    agents = [one.decision.agents for one in rows]
+    at = [names.index(one.decision.selected_agent) for names, one in zip(agents, rows, strict=True)]
+    weight = weights(
+        [min(1.0, share[place]) for share, place in zip(shares, at, strict=True)],
+        [one.decision.propensity for one in rows],
+    )
+    names = sorted({name for some in agents for name in some})
+    column = {name: place for place, name in enumerate(names)}
+    model = cross_fitted(contexts, [one.decision.selected_agent for one in rows], rewards, names)
+    chosen = np.array([model[row, column[one.decision.selected_agent]] for row, one in enumerate(rows)])
+    mean = np.array(
+        [
+            sum(share * model[row, column[name]] for share, name in zip(shares[row], agents[row], strict=True))
+            for row in range(len(rows))
+        ]
+    )
+    return [_told(snips(weight, rewards)), _told(doubly_robust(weight, rewards, chosen, mean))]
+
+
+def _told(found: Estimate) -> dict[str, Any]:
+    interval = None if found.low is None or found.high is None else [round(found.low, 6), round(found.high, 6)]
+    return {
+        "method": str(found.method),
+        "value": None if found.value is None else round(found.value, 6),
+        "standard_error": None if found.standard_error is None else round(found.standard_error, 6),
+        "interval": interval,
+        "effective_sample_size": round(found.effective_sample_size, 1),
+        "warnings": list(found.warnings),
+    }
+
+
+class Uniform:
+    """Any candidate alike."""
+
+    def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
+        return [1.0 / len(candidates)] * len(candidates)
+
+    def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Nothing to learn."""
+
+
+class Always(Uniform):
+    """One agent whenever it is a candidate, otherwise any alike."""
+
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
+
+    def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
+        found = [float(one["agent"] == self._agent) for one in candidates]
+        return found if any(found) else super().shares(context, candidates)
+
+
+class AdaptiveTarget:
+    """The adaptive policy, beginning without experience."""
+
+    def __init__(self, price: float) -> None:
+        self._policy = Adaptive(Options(price=price))
+
+    def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
+        weighed = self._policy.choose(context, candidates).weighed
+        shares = [0.0] * len(candidates)
+        for place, share in zip(weighed.best.tolist(), weighed.probabilities.tolist(), strict=True):
+            shares[place] += share
+        return shares
+
+    def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        self._policy.learn(context, candidate, outcome)
+
+
+class RuleTarget:
+    """A balancing rule: the choice it makes is its whole distribution."""
+
+    def __init__(self, name: str) -> None:
+        self._rule = Baseline(name)
+
+    def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
+        agent, _, _ = self._rule.choose(context, candidates)
+        return [float(one["agent"] == agent) for one in candidates]
+
+    def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        self._rule.learn({"agent": candidate["agent"], "context": context}, outcome)
+
+
+def _target(policy: str, price: float) -> Target:
+    shipped: dict[str, Callable[[], Target]] = {UNIFORM: Uniform, ADAPTIVE: lambda: AdaptiveTarget(price)}
+    if policy.startswith(ALWAYS):
+        return Always(policy.removeprefix(ALWAYS))
+    if policy in shipped:
+        return shipped[policy]()
+    if policy in RULES:
+        return RuleTarget(policy)
+    raise NotFound(f"there is no policy {policy!r}; there are {', '.join((*shipped, *RULES))} and always:<agent>")
+
+
+def _costs(rows: Sequence[LoggedDecision]) -> dict[str, float]:
+    """The newest price of each agent: of a large fleet a decision keeps only some."""
+    return {candidate.agent: candidate.cost for one in rows for candidate in one.decision.candidates}
+
+
+def _candidates(one: LoggedDecision, costs: Mapping[str, float]) -> Candidates:
+    known = {candidate.agent: candidate for candidate in one.decision.candidates}
+    return [
+        {
+            "agent": name,
+            "cls": known[name].kind or name if name in known else name,
+            "cost": known[name].cost if name in known else costs.get(name, 0.0),
+        }
+        for name in one.decision.agents
+    ]
+
+
+def _context(one: LoggedDecision) -> Mapping[str, Any]:
+    context = one.decision.context
+    vector = None
+    if context is not None:
+        vector = task_vector(
+            context.features,
+            context.embedding,
+            payload_bytes=context.payload_bytes,
+            requirements=context.requirements,
+        )
+    return {
+        "task_id": one.decision.request_id,
+        "task_type": one.decision.task_type,
+        "features": vector,
+        "now": one.decision.created_at,
+    }
+
+
+def _outcome(one: LoggedDecision) -> Mapping[str, Any]:
+    success = one.status is TaskStatus.SUCCESS
+    return {
+        "success": success,
+        "error": None if success else str(one.status),
+        "quality": one.quality,
+        "cost": one.cost,
+        "now": one.decision.created_at,
+    }
