@@ -1,0 +1,1 @@
+"""HTTP: the edge between callers and the service. Bytes in, bytes out, msgspec in between, no web framework (ADR)."""
