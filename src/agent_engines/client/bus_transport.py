@@ -1,0 +1,304 @@
+"""The bus way: submissions as one message of many, outcomes by one subscription."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from agent_engines.domain import subjects
+from agent_engines.domain.decisions import Decision, DecisionContext, Recommendation
+from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
+from agent_engines.domain.feedback import FeedbackDraft
+from agent_engines.domain.messages import (
+    Acceptance,
+    AgentQuery,
+    Answer,
+    DecisionQuery,
+    FeedbackOrder,
+    PageQuery,
+    Report,
+    ReportBatch,
+    ReportKind,
+    ReportQuery,
+    SubmitBatch,
+    SubmitReply,
+    SubmitResult,
+    TaskQuery,
+)
+from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
+from agent_engines.ports.bus import Bus, Subscription
+from agent_engines.ports.ledger import DecisionFilter, TaskFilter
+from agent_engines.ports.service import TaskEvent
+
+from .encoding import payload_bytes
+from .options import ClientOptions
+from .refusals import error_of
+from .transport import Unreachable
+
+REMEMBERED = 50_000
+REMEMBERED_BYTES = 64 * 1024 * 1024
+"""Outcomes kept for handles that have not asked yet, and what their results may weigh; older ones are asked for."""
+ASK_AGAIN_SECONDS = 5.0
+ASKS_PER_SECOND = 200
+"""Signals may get lost, so a waiter also asks; when very many wait, more rarely."""
+
+Shape = TypeVar("Shape")
+
+_encode = msgspec.json.Encoder().encode
+_read_reports = msgspec.json.Decoder(ReportBatch).decode
+_read_reply = msgspec.json.Decoder(SubmitReply).decode
+_read_answer = msgspec.json.Decoder(Answer).decode
+
+
+class BusTransport:
+    """Outcomes of what this client submits come back on a subject of its own. Use `await BusTransport.open(bus)`."""
+
+    def __init__(self, bus: Bus, options: ClientOptions, *, owns_bus: bool = True) -> None:
+        self.options = options
+        self.origin = f"client-{os.urandom(8).hex()}"
+        self._bus = bus
+        self._owns_bus = owns_bus
+        self._waiters: dict[str, asyncio.Future[TaskView]] = {}
+        self._ended: OrderedDict[str, Report] = OrderedDict()
+        self._ended_bytes = 0
+        self._asking = asyncio.Semaphore(options.waits)
+        self._subscription: Subscription | None = None
+
+    @classmethod
+    async def open(cls, bus: Bus, options: ClientOptions | None = None, *, owns_bus: bool = True) -> BusTransport:
+        """With `owns_bus`, closing the transport closes the bus."""
+        transport = cls(bus, options or ClientOptions(), owns_bus=owns_bus)
+        transport._subscription = await bus.signals.listen(subjects.recorded(transport.origin), transport._recorded)
+        return transport
+
+    async def submit(
+        self, requests: Sequence[TaskRequest], *, fresh: bool = False
+    ) -> list[Acceptance | AgentEnginesError]:
+        answers: list[Acceptance | AgentEnginesError | None] = [None] * len(requests)
+        waiting: list[tuple[int, TaskRequest]] = []
+        size, most = 0, self._bus.max_message_bytes - 4096
+        for index, request in enumerate(requests):
+            try:
+                raw = payload_bytes(request.payload)
+            except AgentEnginesError as error:
+                answers[index] = error
+                continue
+            # Everything but the payload is bounded by the rules for requests; 1 KiB covers the usual.
+            weight = len(bytes(raw)) + 1024
+            if waiting and size + weight > most:
+                await self._send(waiting, answers, fresh=fresh)
+                waiting, size = [], 0
+            waiting.append((index, msgspec.structs.replace(request, payload=raw)))
+            size += weight
+        if waiting:
+            await self._send(waiting, answers, fresh=fresh)
+        return [answer or AgentEnginesError("the router did not answer for this task") for answer in answers]
+
+    async def task(self, task_id: str) -> TaskView:
+        return await self._ask("task", TaskQuery(task_id=task_id), TaskView)
+
+    async def outcome(self, task_id: str, timeout: float | None) -> TaskView:
+        if task_id in self._ended:
+            return _view(self._taken(task_id))
+        waiter = self._waiters.get(task_id)
+        if waiter is None:
+            waiter = self._waiters[task_id] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout):
+                while not waiter.done():
+                    pause = max(ASK_AGAIN_SECONDS, len(self._waiters) / ASKS_PER_SECOND)
+                    await asyncio.wait((waiter,), timeout=pause)
+                    if not waiter.done():
+                        await self._ask_for(task_id, waiter)
+            return waiter.result()
+        finally:
+            if self._waiters.get(task_id) is waiter:
+                del self._waiters[task_id]
+
+    async def cancel(self, task_id: str) -> TaskStatus:
+        answer = await self._ask("cancel", TaskQuery(task_id=task_id), Any)
+        return TaskStatus(answer["status"] if isinstance(answer, dict) else answer)
+
+    async def events(self, task_id: str) -> AsyncIterator[TaskEvent]:
+        """Progress as it is told, then the end. States in between are not signalled over the bus: use HTTP for those."""
+        progress = aiter(self._bus.reports.follow_progress(task_id))
+        ending = asyncio.ensure_future(self.outcome(task_id, None))
+        coming: asyncio.Future[Any] = asyncio.ensure_future(anext(progress, None))
+        try:
+            while not ending.done():
+                await asyncio.wait((ending, coming), return_when=asyncio.FIRST_COMPLETED)
+                if coming.done() and coming.result() is not None:
+                    sequence, step = coming.result()
+                    yield TaskEvent(id=str(sequence), event="progress", data=msgspec.to_builtins(step))
+                    coming = asyncio.ensure_future(anext(progress, None))
+                elif coming.done():
+                    await asyncio.wait((ending,))
+            view = ending.result()
+            yield TaskEvent(id="end", event=view.status.value, data=msgspec.to_builtins(view))
+        finally:
+            for job in (ending, coming):
+                job.cancel()
+            await asyncio.gather(ending, coming, return_exceptions=True)
+
+    async def recommend(self, context: DecisionContext) -> Recommendation:
+        return Recommendation.of(await self._ask("recommend", context, Decision))
+
+    async def read(self, what: str, query: Mapping[str, Any] | None = None) -> Any:
+        head, _, rest = what.partition("/")
+        name, question = _question(head, rest, {name: item for name, item in (query or {}).items() if item is not None})
+        answer = await self._ask(name, question, Any)
+        return {"items": answer, "next_cursor": None} if what == "agents" and isinstance(answer, list) else answer
+
+    async def act(self, what: str) -> Any:
+        head, _, rest = what.partition("/")
+        subject, _, verb = rest.rpartition(":")
+        modes = {"drain": "draining", "resume": "active", "quarantine": "quarantined"}
+        if head == "agents" and verb in modes:
+            return await self._ask("set_mode", AgentQuery(agent=subject, mode=modes[verb]), Any)
+        if (head, verb) in (("tasks", "retry"), ("dead-letters", "redrive")):
+            return await self._ask(verb, TaskQuery(task_id=subject), Any)
+        raise InvalidRequest(f"{what} cannot be done over the bus: use an http:// URL", field="url")
+
+    async def change(self, method: str, what: str, body: Any = None) -> Any:
+        raise InvalidRequest(f"{method} {what} cannot be done over the bus: use an http:// URL", field="url")
+
+    async def feedback(self, task_id: str, draft: FeedbackDraft) -> dict[str, Any]:
+        order = FeedbackOrder(task_id=task_id, quality=draft.quality, source=draft.source, comment=draft.comment)
+        return await self._ask("feedback", order, dict[str, Any])
+
+    async def close(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.close()
+            self._subscription = None
+        for waiter in self._waiters.values():
+            waiter.cancel()
+        if self._owns_bus:
+            await self._bus.close()
+
+    async def _send(
+        self,
+        batch: list[tuple[int, TaskRequest]],
+        answers: list[Acceptance | AgentEnginesError | None],
+        *,
+        fresh: bool,
+    ) -> None:
+        requests = tuple([request for _, request in batch])
+        message = _encode(SubmitBatch(origin=self.origin, requests=requests, fresh=fresh))
+        try:
+            data = await self._bus.signals.ask(subjects.SUBMIT, message, self.options.request_timeout)
+            found: list[Acceptance | AgentEnginesError] = [_answer(result) for result in _read_reply(data).results]
+            if len(found) != len(batch):
+                found = [Unreachable("the router answered for another number of tasks")] * len(batch)
+        except Unavailable as error:
+            found = [Unreachable(f"no router answered: {error}")] * len(batch)
+        except msgspec.DecodeError as error:
+            found = [AgentEnginesError(f"the router's answer could not be read: {error}")] * len(batch)
+        for (index, _), answer in zip(batch, found, strict=True):
+            answers[index] = answer
+
+    async def _recorded(self, _: str, data: bytes) -> None:
+        for report in _read_reports(data).reports:
+            if report.kind is not ReportKind.FINAL:
+                continue
+            waiter = self._waiters.get(report.task_id)
+            if waiter is None:
+                # The signal may be faster than the reply to the submission.
+                self._remember(report)
+            elif not waiter.done():
+                waiter.set_result(_view(report))
+
+    def _remember(self, report: Report) -> None:
+        if report.task_id in self._ended:
+            return
+        self._ended[report.task_id] = report
+        self._ended_bytes += len(bytes(report.result))
+        while len(self._ended) > REMEMBERED or (self._ended_bytes > REMEMBERED_BYTES and len(self._ended) > 1):
+            self._taken(next(iter(self._ended)))
+
+    def _taken(self, task_id: str) -> Report:
+        report = self._ended.pop(task_id)
+        self._ended_bytes -= len(bytes(report.result))
+        return report
+
+    async def _ask_for(self, task_id: str, waiter: asyncio.Future[TaskView]) -> None:
+        async with self._asking:
+            try:
+                view = await self.task(task_id)
+            except Unavailable:
+                # The task is accepted; whoever is away now comes back, and the waiter's own timeout decides.
+                return
+        if view.status.terminal and not waiter.done():
+            waiter.set_result(view)
+
+    async def _ask(self, what: str, question: msgspec.Struct, shape: type[Shape] | Any) -> Shape:
+        subject = subjects.ask("intelligence", what)
+        try:
+            data = await self._bus.signals.ask(subject, _encode(question), self.options.request_timeout)
+        except Unavailable as error:
+            raise Unreachable(f"no router answered: {error}") from error
+        answer = _read_answer(data)
+        if answer.refused is not None:
+            raise error_of(answer.refused)
+        return msgspec.json.decode(answer.value, type=shape)
+
+
+class _Nothing(msgspec.Struct):
+    pass
+
+
+def _question(head: str, rest: str, query: dict[str, Any]) -> tuple[str, msgspec.Struct]:
+    """What to ask the intelligence engine for a path of the HTTP API. Raises InvalidRequest."""
+    match (head, bool(rest)):
+        case ("tasks", False):
+            return "tasks", msgspec.convert(query, TaskFilter, strict=False)
+        case ("tasks", True):
+            return "task", TaskQuery(task_id=rest)
+        case ("decisions", False):
+            return "decisions", msgspec.convert(query, DecisionFilter, strict=False)
+        case ("decisions", True):
+            return "decision", DecisionQuery(request_id=rest)
+        case ("agents", False):
+            return "agents", _Nothing()
+        case ("agents", True):
+            return "agent", AgentQuery(agent=rest)
+        case ("dead-letters", False):
+            return "dead_letters", msgspec.convert(query, PageQuery, strict=False)
+        case ("dead-letters", True):
+            return "dead_letter", TaskQuery(task_id=rest)
+        case ("performance" | "scaling", False):
+            return "report", ReportQuery(engine="performance", what="report" if head == "performance" else head)
+        case ("policies" | "tuning", False):
+            return "report", ReportQuery(engine="optimizing", what=head)
+        case _:
+            raise InvalidRequest(f"{head} cannot be read over the bus: use an http:// URL", field="url")
+
+
+def _answer(result: SubmitResult) -> Acceptance | AgentEnginesError:
+    if result.accepted is not None:
+        return result.accepted
+    return error_of(result.refused) if result.refused else AgentEnginesError("the router answered with nothing")
+
+
+def _view(report: Report) -> TaskView:
+    return TaskView(
+        task_id=report.task_id,
+        request_id=report.request_id,
+        task_type=report.task_type,
+        status=report.status,
+        selected_agent=report.agent,
+        priority=report.priority,
+        attempts=report.attempt,
+        submitted_at=report.submitted_at,
+        started_at=report.started_at,
+        completed_at=report.completed_at,
+        execution_time_ms=report.execution_time_ms,
+        result=msgspec.json.decode(report.result),
+        error=report.error,
+        quality=report.quality,
+        cost=report.cost,
+    )
