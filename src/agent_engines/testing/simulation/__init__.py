@@ -1,0 +1,1 @@
+"""Deterministic simulation: the real runtime over a model of the servers, in virtual time, from one seed."""
