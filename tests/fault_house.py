@@ -1,0 +1,63 @@
+"""Fault runs of our own suite: `agent_engines.testing.chaos` with this suite's seed, scale and short leases."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agent_engines.testing import chaos
+from agent_engines.testing.chaos.judgement import SETTLE_SECONDS, Verdict, reports, starts
+from agent_engines.testing.chaos.load import CERTAIN, Load, Make, Task, during, some_flaky, work
+from agent_engines.testing.chaos.nemesis import Nemesis, Running
+
+__all__ = [
+    "AGENT",
+    "CERTAIN",
+    "FULL",
+    "LEASE_SECONDS",
+    "SEED",
+    "SETTLE_SECONDS",
+    "TIMEOUT",
+    "Load",
+    "Make",
+    "Nemesis",
+    "Running",
+    "Task",
+    "Verdict",
+    "during",
+    "environment",
+    "reports",
+    "scaled",
+    "some_flaky",
+    "starts",
+    "verdict",
+    "work",
+]
+
+SEED = int(os.environ.get("CHAOS_SEED", "20240607"))
+FULL = os.environ.get("CHAOS_SCALE", "") == "full"
+"""The counts of the reliability bars (100,000 tasks and 200 kills for R1, ...) instead of a few minutes for each test."""
+SCALE = 1.0 if FULL else float(os.environ.get("CHAOS_SCALE", "0.7"))
+TIMEOUT = 5400 if FULL else 300
+"""Seconds one test may take."""
+LEASE_SECONDS = 5
+HERE = Path(__file__).resolve().parent
+AGENT = "fault_engine:engine"
+
+
+def scaled(count: int, *, full: int | None = None) -> int:
+    """`count` times CHAOS_SCALE (0.7 unless told otherwise); `full` is the bar, for CHAOS_SCALE=full."""
+    return full if FULL and full is not None else max(1, round(count * SCALE))
+
+
+def environment(directory: Path, **more: str) -> dict[str, str]:
+    """For `engines up`: short leases, and the fault engine can be imported and writes to `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return {"ENGINES_LEASE_SECONDS": str(LEASE_SECONDS), "FAULT_DIR": str(directory), "PYTHONPATH": str(HERE), **more}
+
+
+async def verdict(
+    test: str, system: Running, load: Load, nemesis: Nemesis, *, settle: float = SETTLE_SECONDS + LEASE_SECONDS
+) -> Verdict:
+    """Wait until every accepted task has its end, at most `settle` seconds, then count and check the history."""
+    return await chaos.verdict(test, system, load, nemesis, settle=settle, seed=SEED)

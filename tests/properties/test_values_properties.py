@@ -1,0 +1,148 @@
+"""What outcomes taught is a function of (snapshot, sequence of lessons), to the last bit, wherever it was cut."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent_engines.learning.adaptive import Adaptive, Options
+from agent_engines.learning.lesson import Lesson
+from agent_engines.learning.values import MOST_FAMILIES, Values
+
+
+def lessons(seed: int, count: int) -> list[Lesson]:
+    """Lessons of all shapes: with and without features, of several lengths, of kinds that come later, with errors and parents."""
+    rng = Random(seed)
+    made: list[Lesson] = []
+    for number in range(count):
+        size = rng.choice([0, 0, 3, 7])
+        kind = rng.randrange(2 + number * 6 // count)
+        made.append(
+            Lesson(
+                id=str(number),
+                kind=f"kind-{kind}",
+                task_type=rng.choice(["sum", "sort", ""]),
+                features=tuple(rng.gauss(5.0, 100.0) for _ in range(size)) or None,
+                quality=rng.choice([0.0, 1.0, rng.random()]),
+                raw=rng.choice([None, rng.random()]),
+                confidence=rng.choice([None, rng.random()]),
+                cost=rng.choice([None, rng.random()]),
+                seconds=rng.choice([None, rng.expovariate(1.0)]),
+                parent=rng.choice([None, "kind-0"]),
+            )
+        )
+    return made
+
+
+def taught(values: Values, some: list[Lesson]) -> Values:
+    for lesson in some:
+        values.learn(lesson)
+    return values
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_snapshot_and_the_rest_of_the_lessons_give_the_same_bits_as_a_straight_run(seed: int) -> None:
+    rng = Random(seed)
+    sequence = lessons(seed, 600)
+    straight = taught(Values(), sequence).digest()
+    for _ in range(10):
+        cut = rng.randrange(len(sequence) + 1)
+        restored = Values()
+        restored.restore(taught(Values(), sequence[:cut]).snapshot())
+        assert taught(restored, sequence[cut:]).digest() == straight
+    assert taught(Values(), sequence[1:]).digest() != straight
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_decisions_leave_what_is_known_of_kinds_alone(seed: int) -> None:
+    rng = Random(seed)
+    policy = Adaptive(Options(), seed=seed, values=taught(Values(), lessons(seed, 80)))
+    before = policy.values.digest()
+    candidates = [{"agent": f"r{n}", "cls": f"kind-{n % 9}", "cost": 0.1 * n} for n in range(12)]
+    for number in range(20):
+        features = rng.choice([None, [rng.gauss(0.0, 9.0) for _ in range(rng.choice([3, 5]))]])
+        policy.choose({"task_id": str(number), "task_type": "sum", "features": features, "now": 1.0}, candidates)
+        policy.report("r1", 3.0, float(number))
+    assert policy.values.digest() == before
+
+
+def test_two_routers_that_take_the_same_lessons_in_the_same_order_agree_whatever_each_decided() -> None:
+    routers = [Adaptive(Options(), seed=seed, routers=2) for seed in (1, 2)]
+    candidates = [{"agent": name, "cost": 0.0} for name in "abc"]
+    rng = Random(3)
+    for number in range(400):
+        router = routers[number % 2]
+        context: dict[str, Any] = {"task_id": str(number), "task_type": "t", "features": [rng.random(), rng.random()]}
+        choice = router.choose(context, candidates)
+        lesson = router.lesson(context, candidates[choice.position], {"quality": float(rng.random() < 0.7)})
+        assert lesson is not None
+        assert lesson.raw == choice.raw
+        for each in routers:
+            each.values.learn(lesson)
+    assert routers[0].values.digest() == routers[1].values.digest()
+    assert routers[0].values.lessons == 400
+
+
+def test_families_are_bounded_and_the_least_recently_taught_goes() -> None:
+    values = Values()
+    for number in range(MOST_FAMILIES + 10):
+        values.learn(Lesson(kind="a", task_type=str(number), features=(1.0, 2.0), quality=1.0))
+        values.learn(Lesson(kind="a", task_type="0", features=(1.0, 2.0), quality=1.0))
+    whole = values.snapshot()
+    assert len(whole) < 1_000_000
+    means, _ = values.predict(np.array([1]), "0", np.array([1.0, 2.0]))
+    assert means[0] > 0.8
+
+
+def test_a_new_version_of_a_kind_starts_from_its_parent_and_is_less_sure() -> None:
+    rng = Random(1)
+    values = Values()
+    for _ in range(200):
+        x = rng.gauss(0.0, 1.0)
+        values.learn(Lesson(kind="old", task_type="t", features=(x, 1.0), quality=float(x > 0)))
+    point = np.array([1.5, 1.0])
+    before = values.predict(np.array([values.number("old")]), "t", point)
+    assert values.number("new") == 0
+    assert values.number("new", "old") == values.number("old")
+    values.learn(Lesson(kind="new", task_type="t", features=(0.1, 1.0), quality=1.0, parent="old"))
+    after = values.predict(np.array([values.number("new")]), "t", point)
+    assert abs(after[0][0] - before[0][0]) < 0.1
+    assert after[1][0] > before[1][0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"quality": math.nan}, "quality is nan"),
+        ({"quality": -0.1}, "quality is -0.1"),
+        ({"cost": -1.0}, "cost is -1.0"),
+        ({"cost": math.inf}, "cost is inf"),
+        ({"seconds": math.nan}, "seconds is nan"),
+        ({"raw": 1.5}, "raw is 1.5"),
+        ({"features": (0.0, math.inf)}, r"features\[1\] is not a finite number"),
+        ({"kind": ""}, "kind is empty"),
+    ],
+)
+def test_a_lesson_that_cannot_be_used_is_refused_by_name_and_changes_nothing(
+    changed: dict[str, Any], text: str
+) -> None:
+    values = taught(Values(), lessons(1, 20))
+    before = values.digest()
+    with pytest.raises(ValueError, match=text):
+        values.learn(Lesson(**{"kind": "a", "quality": 1.0, **changed}))
+    assert values.digest() == before
+
+
+def test_a_snapshot_that_is_damaged_is_refused() -> None:
+    values = Values()
+    with pytest.raises(ValueError, match="cannot be read"):
+        values.restore(values.snapshot()[:-3])
+    with pytest.raises(ValueError, match="format 9"):
+        values.restore(values.snapshot().replace(b"format\x01", b"format\x09"))

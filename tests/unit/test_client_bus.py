@@ -1,0 +1,251 @@
+"""The client over the bus: one message of many submissions, one subscription for all outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_engines.adapters.memory.bus import MemoryBus
+from agent_engines.client import Client, ClientOptions, Unreachable
+from agent_engines.client import bus_transport as bus_module
+from agent_engines.client.bus_transport import BusTransport
+from agent_engines.domain import subjects
+from agent_engines.domain.errors import NotFound, TaskFailed
+from agent_engines.domain.messages import (
+    Acceptance,
+    AgentQuery,
+    Answer,
+    Progress,
+    Refusal,
+    Report,
+    ReportBatch,
+    ReportKind,
+    SubmitBatch,
+    SubmitReply,
+    SubmitResult,
+    TaskQuery,
+)
+from agent_engines.domain.tasks import TaskError, TaskStatus, TaskView
+
+encode = msgspec.json.encode
+
+
+def acceptance(task_id: str) -> Acceptance:
+    return Acceptance(
+        task_id=task_id,
+        request_id=task_id,
+        status=TaskStatus.QUEUED,
+        selected_agent="a",
+        confidence=0.9,
+        propensity=0.5,
+        strategy="adaptive",
+        reasoning="because",
+        policy_version="v1",
+    )
+
+
+def final(
+    task_id: str, result: Any = None, status: TaskStatus = TaskStatus.SUCCESS, error: TaskError | None = None
+) -> Report:
+    return Report(
+        kind=ReportKind.FINAL,
+        task_id=task_id,
+        request_id=task_id,
+        task_type="echo",
+        agent="a",
+        status=status,
+        result=msgspec.Raw(encode(result)),
+        error=error,
+        attempt=2,
+    )
+
+
+class Router:
+    """The other side of the bus: accepts what comes, remembers it, answers questions as the test says."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = bus
+        self.batches: list[SubmitBatch] = []
+        self.asked: list[str] = []
+        self.views: dict[str, TaskView] = {}
+        self.before_reply: Callable[[SubmitBatch], Any] | None = None
+
+    async def start(self) -> None:
+        await self.bus.signals.listen(subjects.SUBMIT, self._submit, queue="intelligence")
+        await self.bus.signals.listen(subjects.ask("intelligence", "task"), self._task)
+
+    async def outcome(self, *reports: Report) -> None:
+        origin = self.batches[-1].origin
+        await self.bus.signals.send(subjects.recorded(origin), encode(ReportBatch(reports=reports)))
+
+    async def _submit(self, _: str, data: bytes) -> bytes:
+        batch = msgspec.json.decode(data, type=SubmitBatch)
+        self.batches.append(batch)
+        if self.before_reply is not None:
+            await self.before_reply(batch)
+        results = [SubmitResult(accepted=acceptance(f"t{request.payload}")) for request in batch.requests]
+        return encode(SubmitReply(results=tuple(results)))
+
+    async def _task(self, _: str, data: bytes) -> bytes:
+        task_id = msgspec.json.decode(data, type=TaskQuery).task_id
+        self.asked.append(task_id)
+        view = self.views.get(task_id)
+        if view is None:
+            return encode(Answer(refused=Refusal(kind="NotFound", detail=f"no task {task_id}")))
+        return encode(Answer(value=msgspec.Raw(encode(view))))
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[Router]:
+    made = Router(MemoryBus())
+    await made.start()
+    yield made
+    await made.bus.close()
+
+
+async def opened(router: Router, **options: Any) -> Client:
+    chosen = ClientOptions(**{"retry_seconds": 0.0, **options})
+    made = Client(transport=await BusTransport.open(router.bus, chosen, owns_bus=False), options=chosen)
+    await made.open()
+    return made
+
+
+async def test_submissions_made_at_the_same_time_are_one_message_and_outcomes_one_subscription(router: Router) -> None:
+    client = await opened(router, lanes=1)
+    handles = await asyncio.gather(*(client.submit("echo", n) for n in range(400)))
+    results = asyncio.gather(*(handle.result(5) for handle in handles))
+    await asyncio.sleep(0)
+    await router.outcome(*(final(handle.task_id, {"of": handle.task_id}) for handle in handles))
+    assert await results == [{"of": f"t{n}"} for n in range(400)]
+    assert len(router.batches) == 1
+    assert router.asked == []
+    await client.close()
+
+
+async def test_an_outcome_that_is_faster_than_the_reply_is_not_lost(router: Router) -> None:
+    async def at_once(batch: SubmitBatch) -> None:
+        await router.outcome(*(final(f"t{request.payload}", "early") for request in batch.requests))
+
+    router.before_reply = at_once
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    assert await handle.result(5) == "early"
+    await client.close()
+
+
+async def test_a_lost_signal_is_made_up_for_by_asking(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 0.01)
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    router.views["t1"] = TaskView(
+        task_id="t1",
+        request_id="t1",
+        task_type="echo",
+        status=TaskStatus.SUCCESS,
+        selected_agent="a",
+        priority=3,
+        attempts=1,
+        submitted_at=1.0,
+        result="asked for",
+    )
+    assert await handle.result(5) == "asked for"
+    await client.close()
+
+
+async def test_reports_that_end_nothing_wake_nobody(router: Router) -> None:
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    waiting = asyncio.ensure_future(handle.result(5))
+    await asyncio.sleep(0)
+    await router.outcome(msgspec.structs.replace(final("t1"), kind=ReportKind.RETRY, status=TaskStatus.RETRYING))
+    await router.outcome(final("t1", 7))
+    assert await waiting == 7
+    await client.close()
+
+
+async def test_a_task_that_ended_badly_raises(router: Router) -> None:
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    waiting = asyncio.ensure_future(handle.result(5))
+    await asyncio.sleep(0)
+    await router.outcome(final("t1", status=TaskStatus.FAILED, error=TaskError("ValueError", "no")))
+    with pytest.raises(TaskFailed, match="ValueError: no"):
+        await waiting
+    assert (await handle.outcome()).attempts == 2
+    await client.close()
+
+
+async def test_no_router_is_unreachable() -> None:
+    bus = MemoryBus()
+    options = ClientOptions(retry_seconds=0.0, request_timeout=0.05)
+    async with Client(transport=await BusTransport.open(bus, options), options=options) as client:
+        with pytest.raises(Unreachable, match="no router answered"):
+            await client.submit("echo", 1)
+        with pytest.raises(Unreachable):
+            await client.task("t1")
+
+
+async def test_a_refusal_of_a_question_becomes_its_error(router: Router) -> None:
+    client = await opened(router)
+    with pytest.raises(NotFound, match="no task t9"):
+        await client.task("t9")
+    await client.close()
+
+
+async def test_messages_stay_under_the_bus_s_limit() -> None:
+    router = Router(MemoryBus(max_message_bytes=16_384))
+    await router.start()
+    seen: list[int] = []
+
+    async def note(batch: SubmitBatch) -> None:
+        seen.append(len(encode(batch)))
+
+    router.before_reply = note
+    client = await opened(router, lanes=1)
+    await client.submit_many([("echo", "x" * 3000) for _ in range(20)])
+    assert len(seen) > 1
+    assert max(seen) < 16_384
+    await client.close()
+
+
+async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await router.outcome(*(final(f"t{n}", n) for n in range(10)))
+    await asyncio.sleep(0.01)
+    assert await client.handle("t9").result(1) == 9
+    with pytest.raises((TimeoutError, NotFound)):
+        await client.handle("t0").result(0.01)
+    await client.close()
+
+
+async def test_modes_of_agents_are_set_by_asking(router: Router) -> None:
+    heard: list[AgentQuery] = []
+
+    async def set_mode(_: str, data: bytes) -> bytes:
+        heard.append(msgspec.json.decode(data, type=AgentQuery))
+        return encode(Answer(value=msgspec.Raw(b'{"name":"a","status":"draining"}')))
+
+    await router.bus.signals.listen(subjects.ask("intelligence", "set_mode"), set_mode)
+    client = await opened(router)
+    assert (await client.transport.act("agents/a:drain"))["status"] == "draining"
+    assert heard == [AgentQuery(agent="a", mode="draining")]
+    await client.close()
+
+
+async def test_events_are_progress_and_the_end(router: Router) -> None:
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    await router.bus.reports.publish_progress(Progress(task_id="t1", fraction=0.5, message="half"))
+    seen: list[tuple[str, Any]] = []
+    async for event in handle.events():
+        seen.append((event.event, event.data.get("fraction")))
+        if event.event == "progress":
+            await router.outcome(final("t1", 1))
+    assert seen == [("progress", 0.5), ("success", None)]
+    await client.close()

@@ -1,0 +1,295 @@
+"""The optimizing engine over the in-memory ledger: what it reads, what it estimates, and that it leaves things alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agent_engines.adapters.memory.bus import MemoryBus
+from agent_engines.adapters.memory.clock import ManualClock
+from agent_engines.adapters.memory.ledger import MemoryLedger
+from agent_engines.adapters.memory.telemetry import NullTelemetry
+from agent_engines.domain import subjects
+from agent_engines.domain.decisions import Candidate, Decision
+from agent_engines.domain.errors import ConfigurationError, Unavailable
+from agent_engines.domain.messages import Report, ReportKind
+from agent_engines.domain.tasks import Task, TaskStatus
+from agent_engines.engines import optimizing
+from agent_engines.engines.optimizing import OptimizingEngine
+from agent_engines.engines.outcomes import OutcomeLog
+from agent_engines.ports.connections import Connections
+from agent_engines.ports.ledger import Entry, LoggedDecision
+
+
+def decision(number: int, agent: str, propensity: float, **changes: Any) -> Decision:
+    agents = changes.pop("agents", ("cheap", "good"))
+    given: dict[str, Any] = {
+        "task_id": f"task-{number}",
+        "task_type": "read",
+        "policy_version": "adaptive-1",
+        "created_at": 0.0,
+        **changes,
+    }
+    candidate = {"replicas": 1, "slots": 1, "in_flight": 0, "service_ms": 1.0, "completion_ms": 1.0, "success": 0.5}
+    return Decision(
+        request_id=f"request-{number}",
+        selected_agent=agent,
+        confidence=0.5,
+        propensity=propensity,
+        strategy="adaptive",
+        reasoning="",
+        candidates=tuple(Candidate(agent=name, cost=0.0, age_seconds=0.0, **candidate) for name in agents),
+        **given,
+    )
+
+
+def report(number: int, agent: str, **changes: Any) -> Report:
+    given: dict[str, Any] = {"kind": ReportKind.FINAL, "status": TaskStatus.SUCCESS, **changes}
+    return Report(task_id=f"task-{number}", request_id=f"request-{number}", task_type="read", agent=agent, **given)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.bus = MemoryBus(clock=self.clock)
+        self.ledger = MemoryLedger(self.clock)
+        self.telemetry = NullTelemetry()
+        self.engine = OptimizingEngine()
+        self.connections = Connections(bus=self.bus, telemetry=self.telemetry, clock=self.clock, ledger=self.ledger)
+
+    async def dispatch(self, *decisions: Decision) -> None:
+        entries = [
+            Entry(
+                Task(
+                    task_id=d.task_id or "", request_id=d.request_id, task_type=d.task_type, submitted_at=d.created_at
+                ),
+                d,
+            )
+            for d in decisions
+        ]
+        await self.ledger.tasks.accept(entries)
+
+    async def history(self, count: int, *, seed: int = 1, first: int = 0) -> None:
+        """`good` succeeds in 9 of 10 at a cost of 2, `cheap` in 5 of 10 at 1; chosen with 0.3 and 0.7."""
+        rng = random.Random(seed)
+        reports: list[Report] = []
+        for number in range(first, first + count):
+            agent, propensity = ("good", 0.3) if rng.random() < 0.3 else ("cheap", 0.7)
+            await self.dispatch(decision(number, agent, propensity, created_at=self.clock.now()))
+            quality = float(rng.random() < (0.9 if agent == "good" else 0.5))
+            reports.append(report(number, agent, quality=quality, cost=2.0 if agent == "good" else 1.0))
+        await self.ledger.tasks.record(reports)
+
+    async def ask(self, what: str = "policies") -> dict[str, Any]:
+        return json.loads(await self.bus.signals.ask(subjects.ask("optimizing", what), b"{}", 10.0))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    found = Bench()
+    await found.engine.start(found.connections)
+    yield found
+    await found.engine.stop(0)
+
+
+def by_name(found: dict[str, Any], task_type: str | None = None) -> dict[str, dict[str, Any]]:
+    return {row["policy"]: row for row in found["policies"] if row["task_type"] == task_type}
+
+
+async def test_each_simple_policy_gets_what_it_would_have_earned(bench: Bench) -> None:
+    await bench.history(2000)
+    await bench.engine.refresh()
+    found = bench.engine.policies()
+    assert (found["active"], found["rows"], found["refused"]) == ("adaptive-1", 2000, 0)
+    assert set(by_name(found)) == set(by_name(found, "read")) == {"logged", "uniform", "always:cheap", "always:good"}
+    rows = by_name(found)
+    for policy, value, cost in (("always:good", 0.9, 2.0), ("always:cheap", 0.5, 1.0), ("uniform", 0.7, 1.5)):
+        low, high = rows[policy]["interval"]
+        assert low <= value <= high
+        assert rows[policy]["value"] == pytest.approx(value, abs=0.05)
+        assert rows[policy]["mean_cost"] == pytest.approx(cost, abs=0.05)
+        assert rows[policy]["warnings"] == []
+    assert rows["logged"]["effective_sample_size"] == 2000
+    assert rows["logged"]["value"] == pytest.approx(0.62, abs=0.03)
+    assert set(rows["logged"]) == {
+        "policy",
+        "task_type",
+        "method",
+        "value",
+        "standard_error",
+        "interval",
+        "effective_sample_size",
+        "rows",
+        "eligible_share",
+        "mean_cost",
+        "warnings",
+    }
+
+
+async def test_a_question_is_answered_with_what_the_ledger_has_now(bench: Bench) -> None:
+    await bench.history(50)
+    await bench.clock.advance(3)
+    found = await bench.ask()
+    assert found["rows"] == 50
+    assert "effective sample size" in by_name(found)["always:good"]["warnings"][0]
+
+
+async def test_tuning_changes_nothing_and_says_so(bench: Bench) -> None:
+    found = await bench.ask("tuning")
+    assert found["changes"] == []
+    assert "estimates" in found["note"]
+
+
+async def test_success_and_failure_count_when_nobody_told_a_quality(bench: Bench) -> None:
+    statuses = [TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.DEAD_LETTER, TaskStatus.SUCCESS, TaskStatus.CANCELLED]
+    for number, status in enumerate(statuses):
+        await bench.dispatch(decision(number, "good", 1.0, agents=("good",), created_at=bench.clock.now()))
+        await bench.ledger.tasks.record([report(number, "good", status=status)])
+    await bench.engine.refresh()
+    row = by_name(bench.engine.policies())["logged"]
+    assert (row["rows"], row["value"]) == (4, 0.5)
+
+
+async def test_a_task_that_ends_later_is_counted_then(bench: Bench) -> None:
+    await bench.dispatch(decision(1, "good", 0.5, created_at=bench.clock.now()))
+    await bench.clock.advance(20)
+    await bench.history(20, first=10)
+    await bench.clock.advance(20)
+    await bench.engine.refresh()
+    assert len(bench.engine.outcomes) == 20
+    await bench.clock.advance(60)
+    await bench.ledger.tasks.record([report(1, "good")])
+    await bench.engine.refresh()
+    assert len(bench.engine.outcomes) == 21
+
+
+async def test_nothing_new_means_no_new_estimates(bench: Bench) -> None:
+    await bench.history(20)
+    await bench.clock.advance(10)
+    await bench.engine.refresh()
+    before, at = bench.engine.policies()["policies"], bench.engine.policies()["generated_at"]
+    await bench.clock.advance(10)
+    await bench.engine.refresh()
+    assert bench.engine.policies()["policies"] is before
+    assert bench.engine.policies()["generated_at"] == at
+
+
+async def test_rows_leave_after_a_day(bench: Bench) -> None:
+    await bench.history(20)
+    await bench.engine.refresh()
+    assert len(bench.engine.outcomes) == 20
+    await bench.clock.advance(optimizing.HISTORY_SECONDS + 1)
+    await bench.engine.refresh()
+    assert len(bench.engine.outcomes) == 0
+    assert bench.engine.policies()["policies"] == []
+
+
+async def test_more_decisions_of_one_moment_than_a_page_holds_are_all_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizing, "PAGE", 10)
+    await bench.history(95)
+    await bench.engine.refresh()
+    assert len(bench.engine.outcomes) == 95
+
+
+async def test_a_busy_system_is_sampled_up_to_the_last_minute(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizing, "PAGE", 10)
+    monkeypatch.setattr(optimizing, "MOST_PAGES", 3)
+    await bench.history(5)
+    await bench.engine.refresh()
+    await bench.clock.advance(400)
+    for number in range(100, 300):
+        made = bench.clock.now() - 400 + 2 * (number - 99.5)
+        await bench.dispatch(decision(number, "good", 0.3, created_at=made))
+        await bench.ledger.tasks.record([report(number, "good")])
+    await bench.engine.refresh()
+    assert 20 < len(bench.engine.outcomes) < 40
+    await bench.engine.refresh()
+    await bench.engine.refresh()
+    assert bench.engine.outcomes.knows("request-299")
+    assert not bench.engine.outcomes.knows("request-200")
+
+
+async def test_the_first_round_goes_back_only_as_far_as_it_can_read_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimizing, "PAGE", 10)
+    monkeypatch.setattr(optimizing, "MOST_PAGES", 4)
+    for hour in range(10):
+        await bench.history(10, first=hour * 10)
+        await bench.clock.advance(3000)
+    engine = OptimizingEngine()
+    await engine.start(bench.connections)
+    await engine.refresh()
+    # 10 rows every 50 minutes: the last hour fits into four pages, the last six hours do not.
+    assert {row.request_id for row in engine.outcomes.rows} == {f"request-{n}" for n in range(90, 100)}
+    await engine.stop(0)
+
+
+async def test_where_an_agent_was_no_candidate_the_logged_choice_stands(bench: Bench) -> None:
+    for number in range(200):
+        agents = ("a", "b") if number % 2 else ("a",)
+        await bench.dispatch(decision(number, "a", 1 / len(agents), agents=agents, created_at=bench.clock.now()))
+        await bench.ledger.tasks.record([report(number, "a", quality=0.25)])
+    await bench.engine.refresh()
+    rows = by_name(bench.engine.policies())
+    assert (rows["always:b"]["eligible_share"], rows["always:a"]["eligible_share"]) == (0.5, 1.0)
+    assert any("mean weight 0.50 is not 1" in warning for warning in rows["always:b"]["warnings"])
+
+
+async def test_decisions_without_a_usable_propensity_are_refused_and_counted(bench: Bench) -> None:
+    await bench.dispatch(decision(1, "good", 0.0, created_at=bench.clock.now()))
+    await bench.ledger.tasks.record([report(1, "good")])
+    await bench.engine.refresh()
+    assert (bench.engine.policies()["rows"], bench.engine.policies()["refused"]) == (0, 1)
+
+
+def test_the_log_keeps_the_newest_rows_only() -> None:
+    log = OutcomeLog(most=10)
+    for number in range(25):
+        log.add(
+            LoggedDecision(
+                decision=decision(number, "good", 0.5, created_at=float(number)),
+                status=TaskStatus.SUCCESS,
+                quality=None,
+                cost=None,
+                execution_time_ms=None,
+            )
+        )
+    assert [row.request_id for row in log.rows] == [f"request-{n}" for n in range(15, 25)]
+    assert not log.knows("request-3")
+
+
+async def test_a_ledger_that_is_away_keeps_the_estimates_and_is_told_of(bench: Bench) -> None:
+    await bench.history(20)
+    await bench.engine.refresh()
+
+    async def away(since: float, limit: int) -> list[LoggedDecision]:
+        raise Unavailable("the database is away")
+
+    bench.ledger.decisions.history = away  # type: ignore[method-assign]
+    await bench.clock.advance(5)
+    found = await bench.ask()
+    assert found["rows"] == 20
+    assert "Decisions could not be read; estimates stay as they are" in bench.telemetry.messages("warning")
+
+
+async def test_without_a_ledger_it_does_not_start() -> None:
+    bench = Bench()
+    connections = Connections(bus=bench.bus, telemetry=bench.telemetry, clock=bench.clock)
+    with pytest.raises(ConfigurationError, match="POSTGRES_URL"):
+        await bench.engine.start(connections)
+    await bench.engine.stop(0)
+
+
+async def test_a_stopped_engine_answers_nothing_and_leaves_nothing_running(bench: Bench) -> None:
+    await bench.engine.stop(0)
+    with pytest.raises(Unavailable):
+        await bench.ask()
+    assert [task.get_name() for task in asyncio.all_tasks() if "optimizing" in task.get_name()] == []

@@ -1,0 +1,124 @@
+"""Replay: a policy that would have done better is seen to have, from what another one logged."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from agent_engines.domain.decisions import Candidate, Decision, DecisionContext
+from agent_engines.domain.errors import NotFound
+from agent_engines.domain.tasks import TaskStatus
+from agent_engines.engines.outcomes import OutcomeLog, judge_policies
+from agent_engines.engines.replay import replay
+from agent_engines.ports.ledger import LoggedDecision
+
+
+def candidate(agent: str, cost: float) -> Candidate:
+    return Candidate(
+        agent=agent, replicas=1, slots=1, in_flight=0, service_ms=1.0, completion_ms=1.0, success=0.5, cost=cost,
+        age_seconds=0.0,
+    )  # fmt: skip
+
+
+def history(count: int, *, propensity: float | None = None) -> list[LoggedDecision]:
+    """A uniform router between `even` and `odd`, each right about its own numbers; the feature tells which."""
+    rng = Random(7)
+    rows: list[LoggedDecision] = []
+    for number in range(count):
+        chosen = rng.choice(["even", "odd"])
+        right = chosen == ("odd" if number % 2 else "even")
+        rows.append(
+            LoggedDecision(
+                decision=Decision(
+                    request_id=f"r{number}",
+                    task_id=f"t{number}",
+                    task_type="parity",
+                    selected_agent=chosen,
+                    confidence=0.5,
+                    propensity=propensity or 0.5,
+                    strategy="random",
+                    policy_version="random-1",
+                    reasoning="",
+                    candidates=(candidate("even", 0.1), candidate("odd", 0.2)),
+                    created_at=float(number),
+                    context=DecisionContext(
+                        request_id=f"r{number}", task_type="parity", features=(float(number % 2), 1.0)
+                    ),
+                ),
+                status=TaskStatus.SUCCESS,
+                quality=0.9 if right else 0.1,
+                cost=0.1,
+                execution_time_ms=1.0,
+            )
+        )
+    return rows
+
+
+def test_the_adaptive_policy_is_seen_to_be_better_than_the_one_that_logged() -> None:
+    found = replay(history(1500), "adaptive")
+    assert found["rows"] == 1500
+    assert found["logged"] == pytest.approx(0.5, abs=0.05)
+    for estimate in found["estimates"]:
+        assert estimate["value"] > 0.75
+        assert estimate["interval"][0] > 0.7
+        assert estimate["effective_sample_size"] > 300
+
+
+@pytest.mark.parametrize(("policy", "value"), [("uniform", 0.5), ("always:even", 0.5), ("cost_aware", 0.5)])
+def test_policies_that_cannot_know_better_are_not_made_better(policy: str, value: float) -> None:
+    found = replay(history(1500), policy)
+    for estimate in found["estimates"]:
+        low, high = estimate["interval"]
+        assert low <= value <= high
+
+
+def test_what_no_chance_decided_and_what_has_not_ended_is_left_out_and_counted() -> None:
+    open_one = LoggedDecision(
+        decision=history(1)[0].decision, status=None, quality=None, cost=None, execution_time_ms=None
+    )
+    found = replay([*history(20, propensity=1.0), *history(30), open_one], "uniform")
+    assert (found["rows"], found["left_out"]) == (30, {"deterministic": 20, "not_ended": 1})
+    assert replay([], "uniform")["estimates"] == []
+
+
+def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
+    with pytest.raises(NotFound, match="always:<agent>"):
+        replay(history(3), "magic")
+
+
+def test_estimates_flag_rows_that_no_chance_decided_and_do_not_use_them_for_others() -> None:
+    log = OutcomeLog()
+    for one in history(200):
+        log.add(one)
+    clean = {row["policy"]: row for row in judge_policies(log.rows) if row["task_type"] is None}
+    mixed = OutcomeLog()
+    for place, one in enumerate([*history(200), *history(50, propensity=1.0)]):
+        decision = one.decision
+        mixed.add(
+            LoggedDecision(
+                decision=Decision(
+                    **{name: getattr(decision, name) for name in Decision.__struct_fields__ if name != "request_id"},
+                    request_id=f"x{place}",
+                ),
+                status=one.status,
+                quality=one.quality,
+                cost=one.cost,
+                execution_time_ms=1.0,
+            )
+        )
+    assert mixed.deterministic == 50
+    found = {row["policy"]: row for row in judge_policies(mixed.rows) if row["task_type"] is None}
+    assert found["uniform"]["value"] == clean["uniform"]["value"]
+    assert found["uniform"]["rows"] == 200
+    assert any("50 rows left out" in warning for warning in found["uniform"]["warnings"])
+    assert found["logged"]["rows"] == 250
+
+
+def test_estimates_of_a_strategy_without_chance_say_so_instead_of_inventing_values() -> None:
+    log = OutcomeLog()
+    for one in history(50, propensity=1.0):
+        log.add(one)
+    found = judge_policies(log.rows)
+    assert {row["policy"] for row in found} == {"logged"}
+    assert all(any("no chance" in warning for warning in row["warnings"]) for row in found)
