@@ -1,0 +1,8 @@
+"""Agent Engines with its Python client over the bus."""
+
+from benchmarks.peers.engines_up import EnginesUp
+
+
+class System(EnginesUp):
+    def __init__(self) -> None:
+        super().__init__("Agent Engines, client over NATS", "nats_url")
