@@ -34,6 +34,10 @@ class Member:
     def command(self) -> tuple[str, ...]:
         return (sys.executable, "-m", "agent_engines.cli", "run", self.target)
 
+    @property
+    def built_in(self) -> bool:
+        return self.name in BUILT_IN
+
 
 def members(targets: Sequence[str], port: int, agent_id_of: Callable[[str], str]) -> list[Member]:
     """The built-in engines and the agents. `targets`: `module:attr`, `module:attr*2` for two replicas; none: one echo.

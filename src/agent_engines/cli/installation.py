@@ -75,15 +75,20 @@ class Installation:
         if self._ephemeral:
             # Reports about tasks of an installation whose data is gone.
             shutil.rmtree(self._spools, ignore_errors=True)
-        await _migrated(child_environment(servers, None))
-        for member in self._fleet:
-            environment = {**self._defaults, **child_environment(servers, member), **self._environment}
-            self._supervisor.add(member.name, member.command, environment)
+        # Agents need no schema: they start while it is brought up.
+        self._add([member for member in self._fleet if not member.built_in], servers)
         await self._supervisor.start()
+        await _migrated(child_environment(servers, None))
+        self._add([member for member in self._fleet if member.built_in], servers)
         await self._until_ready()
         endpoints = msgspec.structs.replace(self._servers.endpoints, http_url=self.http_url, pids=self._supervisor.pids)
         self._supervisor.publish(endpoints)
         await work(endpoints)
+
+    def _add(self, members: Sequence[Member], servers: Endpoints) -> None:
+        for member in members:
+            environment = {**self._defaults, **child_environment(servers, member), **self._environment}
+            self._supervisor.add(member.name, member.command, environment)
 
     async def _until_ready(self) -> None:
         """The router answers and has heard from every agent."""
