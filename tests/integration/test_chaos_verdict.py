@@ -91,22 +91,21 @@ async def test_an_end_without_its_task_does_not_count(place: Place) -> None:
     load = Load(place.url, Random(1), prefix="run")
     await load.amount(1)
     (task_id,) = load.accepted.values()
-    ledger = await PostgresLedger.connect(place.endpoints["postgres_url"], pool_min=1, pool_max=1)
-    try:
-        end = Report(
-            kind=ReportKind.FINAL,
-            task_id=task_id,
-            request_id="r",
-            task_type="work",
-            agent="chaos",
-            status=TaskStatus.SUCCESS,
-            completed_at=1_700_000_000.0,
-        )
-        await ledger.tasks.record([end])
-    finally:
-        await ledger.close()
+    await record(place, [task_id])
     found = await verdict("half", place, load, Nemesis(place, Random(1)), settle=0.5, alone=False)
     assert (found.recorded, found.lost) == (1, 1)
+
+
+async def test_all_rows_are_read_however_many_there_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_engines.adapters.postgres.evidence.PAGE_ROWS", 2)
+    names = [f"task-{number}" for number in range(5)]
+    await record(place, names)
+    evidence = await LedgerEvidence.connect(place.endpoints["postgres_url"])
+    try:
+        assert sorted(row.task_id for row in await evidence.rows()) == names
+        assert [row.task_id for row in await evidence.rows(prefix="other-", task_ids=names[:1])] == names[:1]
+    finally:
+        await evidence.close()
 
 
 async def test_rows_of_others_are_not_looked_at_unless_the_system_is_ours_alone(place: Place) -> None:
@@ -132,3 +131,24 @@ async def test_the_owners_command_does_the_killing(place: Place, tmp_path: Path)
     await run.kill_some(run.nemesis.named("nats"), (0.0, 0.01))
     assert killed.read_text().split() == ["nats", "nats"]
     assert run.nemesis.faults == {"command nats": 2}
+
+
+async def record(place: Place, task_ids: list[str]) -> None:
+    """Ends without their tasks, as only a fault can leave them."""
+    ledger = await PostgresLedger.connect(place.endpoints["postgres_url"], pool_min=1, pool_max=1)
+    try:
+        ends = [
+            Report(
+                kind=ReportKind.FINAL,
+                task_id=task_id,
+                request_id=f"request of {task_id}",
+                task_type="work",
+                agent="chaos",
+                status=TaskStatus.SUCCESS,
+                completed_at=1_700_000_000.0,
+            )
+            for task_id in task_ids
+        ]
+        await ledger.tasks.record(ends)
+    finally:
+        await ledger.close()

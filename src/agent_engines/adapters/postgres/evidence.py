@@ -8,7 +8,11 @@ import msgspec
 
 from agent_engines.domain.tasks import TaskStatus
 
-from .pool import RECORD_SECONDS, Pool, Row
+from .pool import RECORD_SECONDS, Connection, Pool, Row
+from .queries import queries
+
+PAGE_ROWS = 5_000
+"""Read at once: a hundred thousand rows with their results take longer than one command may on a busy server."""
 
 
 class EvidenceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +46,16 @@ class LedgerEvidence:
 
     async def rows(self, *, prefix: str | None = None, task_ids: Sequence[str] = ()) -> list[EvidenceRow]:
         """Every task and every end; with `prefix` those of one run: by nonce, and by the ids its clients were given."""
-        found = await self._pool.fetch_afresh("evidence_rows", prefix, list(task_ids))
-        return [_evidence(row) for row in found]
+        text = queries()["evidence_rows"]
+
+        async def work(connection: Connection) -> list[EvidenceRow]:
+            found: list[EvidenceRow] = []
+            cursor = await connection.cursor(text, prefix, list(task_ids))
+            while page := await cursor.fetch(PAGE_ROWS):
+                found += (_evidence(row) for row in page)
+            return found
+
+        return await self._pool.in_transaction(work)
 
     async def ended(self, task_ids: Sequence[str]) -> tuple[int, int]:
         """Terminal rows among these tasks, and how many of them are second ones."""
