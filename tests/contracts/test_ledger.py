@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -15,11 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent_engines.adapters.clock import SystemClock
 from agent_engines.adapters.keyset import Place, encode_cursor
-from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
-from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.agents import AgentProfile, Capability
 from agent_engines.domain.decisions import Candidate, Decision, DecisionContext, Rejection
 from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
@@ -29,24 +24,6 @@ from agent_engines.ports.ledger import ENDED_BYTES, DecisionFilter, Entry, Ledge
 
 NOW = 1_700_000_000.0
 RECORDED, DUPLICATE, STALE = Verdict.RECORDED, Verdict.DUPLICATE, Verdict.STALE
-
-
-@pytest.fixture
-def memory_ledger() -> Ledger:
-    return MemoryLedger(SystemClock())
-
-
-@pytest.fixture
-async def postgres_ledger(postgres_url: str) -> AsyncIterator[Ledger]:
-    await migrate.migrate(postgres_url)
-    ledger = await PostgresLedger.connect(postgres_url, pool_min=1, pool_max=4)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return request.getfixturevalue(f"{request.param}_ledger")
 
 
 def entry(task_id: str | None = None, *, agent: str = "ann", at: float = NOW, **task: Any) -> Entry:

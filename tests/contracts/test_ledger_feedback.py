@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from agent_engines.adapters.clock import SystemClock
-from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
-from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Conflict, NotFound
 from agent_engines.domain.feedback import FeedbackDraft, feedback_report
@@ -21,24 +16,6 @@ from agent_engines.ports.ledger import Entry, Ledger, Verdict
 
 NOW = 1_700_000_000.0
 GOOD = FeedbackDraft(quality=0.75, source="reviewer", comment="one date is wrong")
-
-
-@pytest.fixture
-def memory_ledger() -> Ledger:
-    return MemoryLedger(SystemClock())
-
-
-@pytest.fixture
-async def postgres_ledger(postgres_url: str) -> AsyncIterator[Ledger]:
-    await migrate.migrate(postgres_url)
-    ledger = await PostgresLedger.connect(postgres_url, pool_min=1, pool_max=4)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return request.getfixturevalue(f"{request.param}_ledger")
 
 
 async def accepted(ledger: Ledger) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
 
-from agent_engines.adapters.clock import SystemClock
-from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
-from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Conflict, NotFound
 from agent_engines.domain.messages import Report, ReportKind
@@ -23,24 +18,6 @@ from agent_engines.ports.ledger import Entry, Ledger, LetterFilter, Verdict
 
 NOW = 1_700_000_000.0
 LATER = NOW + 3600
-
-
-@pytest.fixture
-def memory_ledger() -> Ledger:
-    return MemoryLedger(SystemClock())
-
-
-@pytest.fixture
-async def postgres_ledger(postgres_url: str) -> AsyncIterator[Ledger]:
-    await migrate.migrate(postgres_url)
-    ledger = await PostgresLedger.connect(postgres_url, pool_min=1, pool_max=4)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return request.getfixturevalue(f"{request.param}_ledger")
 
 
 def task(task_id: str | None = None, *, run_at: float = LATER, **fields: Any) -> Task:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
-from agent_engines.adapters.clock import SystemClock
-from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
-from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.budgets import HOUR, NOTHING, Account, Spend, TenantLimits
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.messages import Report, ReportKind
@@ -25,24 +18,6 @@ TERMS = Terms(
     budget=Budget(cost=1.5, tokens=100, attempts=2),
     affinity=Affinity(key="session-42", mode=AffinityMode.HARD),
 )
-
-
-@pytest.fixture
-def memory_ledger() -> Ledger:
-    return MemoryLedger(SystemClock())
-
-
-@pytest.fixture
-async def postgres_ledger(postgres_url: str) -> AsyncIterator[Ledger]:
-    await migrate.migrate(postgres_url)
-    ledger = await PostgresLedger.connect(postgres_url, pool_min=1, pool_max=4)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return request.getfixturevalue(f"{request.param}_ledger")
 
 
 def decision(task_id: str) -> Decision:
