@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent_engines.domain.agents import AgentMode
 from agent_engines.domain.errors import Unavailable
 from agent_engines.domain.tasks import TaskRequest
 from routing_house import RoutingHouse
@@ -69,6 +70,37 @@ async def test_a_repetition_that_cannot_be_sent_either_is_promised_nothing() -> 
         house.bus.switch(False)
         [again] = await house.dispatcher.submit([request()])
         assert again.accepted is None
+        assert again.refused is not None
+        assert again.refused.kind == "Unavailable"
+        house.bus.switch(True)
+        [last] = await house.dispatcher.submit([request()])
+        assert last.accepted is not None
+        assert len(await house.queued("a")) == 1
+
+
+async def test_a_router_that_could_choose_nobody_now_sends_them_too() -> None:
+    """As one that has just started, and has not heard from any agent when the client repeats itself: the answer is a promise."""
+    async with RoutingHouse() as house:
+        await house.beat("a")
+        await committed_and_not_sent(house)
+        await house.fleet.set_mode("a", AgentMode.QUARANTINED)
+        [stranger] = await house.dispatcher.submit([TaskRequest(task_type="echo", idempotency_key="new")])
+        assert stranger.refused is not None
+        assert stranger.refused.kind == "NoEligibleAgent"
+        [again] = await house.dispatcher.submit([request()])
+        assert again.accepted is not None
+        assert again.accepted.selected_agent == "a"
+        [message] = await house.queued("a")
+        assert (message.task_id, message.max_attempts) == (again.accepted.task_id, 4), "as its agent said at the time"
+
+
+async def test_such_a_router_promises_nothing_it_cannot_send() -> None:
+    async with RoutingHouse() as house:
+        await house.beat("a")
+        await committed_and_not_sent(house)
+        await house.fleet.set_mode("a", AgentMode.QUARANTINED)
+        house.bus.switch(False)
+        [again] = await house.dispatcher.submit([request()])
         assert again.refused is not None
         assert again.refused.kind == "Unavailable"
         house.bus.switch(True)

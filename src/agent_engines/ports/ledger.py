@@ -43,6 +43,7 @@ class Known(msgspec.Struct, frozen=True):
     body_hash: bytes
     status: TaskStatus
     decision: Decision | None
+    max_attempts: int | None = None
 
 
 class Verdict(StrEnum):

@@ -27,32 +27,29 @@ from agent_engines.domain.errors import (
     Unavailable,
 )
 from agent_engines.domain.hints import checked_hints
-from agent_engines.domain.messages import SubmitResult
+from agent_engines.domain.messages import SubmitResult, TaskMessage
 from agent_engines.domain.retry_budget import RetryBudget
-from agent_engines.domain.tasks import Task, TaskRequest, TaskStatus
+from agent_engines.domain.tasks import Task, TaskRequest
 from agent_engines.domain.validation import DEFAULT_LIMITS, Limits, check_name, to_task
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Entry, Known, Ledger, StoredTask
 
 from .admission import Admission
-from .answers import COMMITTED, JOURNAL, accepted, first_answer, refusal
+from .answers import COMMITTED, JOURNAL, accepted, refusal
 from .batching import Batcher
 from .decider import Decider
 from .dispatches import Dispatches
-from .drafts import Draft, failed, fresh_key, ledger_word
+from .drafts import DEFAULT_ATTEMPTS, Draft, failed, fresh_key, ledger_word
 from .fleet import Fleet
 from .journal import TaskJournal
-from .repeats import first_answers
+from .repeats import Repeats, repeated
 from .task_text import TaskTexts
 from .tenants import TenantBooks
 
-DEFAULT_ATTEMPTS = 3
 FOR_NOW = (NoEligibleAgent, BudgetSpent, BudgetTooSmall)
 """Refusals that say nothing about a task accepted before: a repeated submission gets its first answer."""
 CERTAIN = (QueueFull, InvalidRequest)
 """Refusals of the bus after which the task is not on it; every other error leaves that open."""
-PERHAPS_UNSENT_SECONDS = 60.0
-"""The bus drops a copy of a message for twice as long (see its de-duplication window): what is younger may be sent again."""
 CROWD = 64
 """Acceptances that wait before a second commit is begun beside the one under way."""
 TURN = 100
@@ -101,6 +98,7 @@ class Dispatcher:
         self.dispatches = Dispatches(options.capabilities)
         self.retry_budget = RetryBudget()
         self._log = connections.telemetry.log("intelligence")
+        self._repeats = Repeats(ledger.tasks, self.dispatches, self._publish, clock=self._clock, log=self._log)
         self._accepting: Batcher[Entry, Known | None] = Batcher(
             self._accept, lanes=options.lanes, max_batch=options.max_batch, crowd=CROWD
         )
@@ -135,7 +133,7 @@ class Dispatcher:
         self.retry_budget.ordinary(self._clock.monotonic(), len(drafts))
         for draft, outcome in zip(drafts, await self._send(drafts), strict=True):
             results[draft.place] = outcome
-        for place, answer in (await first_answers(self._ledger.tasks, untaken, self._log)).items():
+        for place, answer in await self._repeats.answers(untaken):
             results[place] = answer
         return [result for result in results if result is not None]
 
@@ -255,7 +253,7 @@ class Dispatcher:
     async def _send(self, drafts: Sequence[Draft]) -> list[SubmitResult]:
         """Publish while the ledger commits; both must succeed. Tasks with a key wait for the ledger's word first."""
         plain = [draft for draft in drafts if not draft.after_ledger]
-        published = iter(await self._publish(plain))
+        published = iter(await self._publish([draft.message for draft in plain]))
         errors = [None if draft.after_ledger else next(published) for draft in drafts]
         known = [await ledger_word(draft) for draft in drafts]
         journaled = set[int]() if self.journal is None else await self.journal.stand_in(drafts, known, errors)
@@ -263,8 +261,8 @@ class Dispatcher:
             keyed = [at for at, draft in enumerate(drafts) if draft.after_ledger and at not in journaled]
             new = [at for at in keyed if known[at] is None]
             # Whoever wrote the others may have died before they were sent; the bus drops a copy of what it has.
-            again = {at: copy for at in keyed if (copy := self._copy(drafts[at], known[at])) is not None}
-            sent = await self._publish([*(drafts[at] for at in new), *again.values()])
+            again = {at: copy for at in keyed if (copy := self._repeats.copy(drafts[at].task, known[at])) is not None}
+            sent = await self._publish([*(drafts[at].message for at in new), *again.values()])
             for at, error in zip([*new, *again], sent, strict=True):
                 errors[at] = error
         outcomes = list(zip(drafts, known, errors, strict=True))
@@ -276,24 +274,14 @@ class Dispatcher:
             for at, (draft, said, error) in enumerate(outcomes)
         ]
 
-    def _copy(self, draft: Draft, known: Known | AgentEnginesError | None) -> Draft | None:
-        """The draft as the first submission with its key sent it, when it may not have come to that."""
-        if not isinstance(known, Known) or known.status is not TaskStatus.QUEUED or known.decision is None:
-            return None
-        now = self._clock.now()
-        if known.body_hash != draft.task.body_hash or now - known.decision.created_at > PERHAPS_UNSENT_SECONDS:
-            return None
-        message = self.dispatches.message(draft.task, known.decision, draft.message.max_attempts, now)
-        return draft._replace(message=message)
-
-    async def _publish(self, drafts: Sequence[Draft]) -> list[AgentEnginesError | None]:
-        """One entry for each draft: None when its message is durable."""
-        if not drafts:
+    async def _publish(self, messages: Sequence[TaskMessage]) -> list[AgentEnginesError | None]:
+        """One entry for each: None when it is durable."""
+        if not messages:
             return []
         try:
-            found = await self._bus.tasks.publish_tasks([draft.message for draft in drafts])
+            found = await self._bus.tasks.publish_tasks(messages)
         except AgentEnginesError as error:
-            return [error] * len(drafts)
+            return [error] * len(messages)
         return [self._known_error(error) for error in found]
 
     def _known_error(self, error: Exception | None) -> AgentEnginesError | None:
@@ -316,10 +304,7 @@ class Dispatcher:
             if self.books is not None:
                 self.books.settled(draft.task.task_id)
         if isinstance(known, Known):
-            if error is not None:
-                # Known to the ledger and perhaps to nobody else: no promise yet, whatever kept the copy from the bus.
-                return SubmitResult(refused=refusal(Unavailable(f"known, but not sent: {error}")))
-            return first_answer(draft.task, known, durability=durability)
+            return repeated(draft.task, known, error, durability)
         if isinstance(trouble, AgentEnginesError):
             self._telemetry.decided(
                 draft.decision.strategy, "queue_full" if isinstance(trouble, QueueFull) else "unavailable"

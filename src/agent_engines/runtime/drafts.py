@@ -12,6 +12,8 @@ from agent_engines.domain.task_names import moment_of
 from agent_engines.domain.tasks import Task
 from agent_engines.ports.ledger import Known
 
+DEFAULT_ATTEMPTS = 3
+"""Where neither the task nor its agent says how often it may be tried."""
 SAME_WRITE_SECONDS = 1e-4
 """The ledger keeps microseconds: a decision with our request id and our time is our own, written by a repeated call."""
 

@@ -191,7 +191,7 @@ class MemoryTaskLedger:
             row.updated_at += TOUCH_SECONDS
         found = [self._tables.decisions.get(name) for name in _decision_names(row)]
         own = [one.decision for one in found if one is not None and one.decision.task_id == task_id]
-        return Known(task_id, row.task.body_hash, row.status, own[0] if own else None)
+        return Known(task_id, row.task.body_hash, row.status, own[0] if own else None, row.task.max_attempts)
 
     def _ended_status(self, task_id: str) -> TaskStatus:
         """Raises NotFound."""

@@ -157,6 +157,7 @@ class PostgresTaskLedger:
                 row["body_hash"],
                 TaskStatus(row["status"]),
                 None if row["id"] is None else rows.read_decision(row),
+                row["max_attempts"],
             )
             for row in await self._pool.fetch("known", list(task_ids))
         ]

@@ -103,7 +103,7 @@ WHERE task_id = ANY ($1::text[]) AND updated_at = submitted_at;
 -- name: known
 -- why: what a repeated submission is answered with
 SELECT
-    t.task_id AS known_id, t.body_hash, COALESCE(r.status, t.status) AS status,
+    t.task_id AS known_id, t.body_hash, COALESCE(r.status, t.status) AS status, t.max_attempts,
     d.id, d.request_id, d.task_id, d.task_type, d.selected_agent, d.confidence, d.propensity, d.strategy,
     d.policy_version, d.explored, d.reasoning, d.context_data, d.system_state, d.created_at
 FROM tasks t
