@@ -94,7 +94,7 @@ def judged(table: Table, gain: float, target: Floats, rows: int, runs: int, seed
     covered, promoted, values = 0, 0, list[float]()
     for _ in range(runs):
         logs = drawn(table, logged, rows, random)
-        found = estimate_gain(logs, lambda context, candidates: target[context["task"]])
+        found = estimate_gain(logs, lambda context, candidates: target[context["task"]].tolist())
         low, high = found.interval
         assert low is not None
         assert high is not None
