@@ -268,11 +268,11 @@ class TestOutcomes:
         assert len(await ledger.tasks.claim_due(NOW + 10, 10)) == 1
 
     async def test_what_is_known_can_be_asked_for_and_is_then_promised(self, ledger: Ledger) -> None:
-        one, two = entry(), entry()
+        one, two = entry(max_attempts=7), entry()
         await ledger.tasks.accept([one, two])
         ids = [one.task.task_id, "never heard of"]
         [known] = await ledger.tasks.known(ids)
-        assert (known.task_id, known.status) == (one.task.task_id, TaskStatus.QUEUED)
+        assert (known.task_id, known.status, known.max_attempts) == (one.task.task_id, TaskStatus.QUEUED, 7)
         assert known.decision is not None
         assert known.decision.request_id == one.decision.request_id
         await ledger.tasks.withdraw([one.task.task_id, two.task.task_id])
