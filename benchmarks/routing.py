@@ -133,23 +133,35 @@ def calibration_error(pairs: list[tuple[float, float]]) -> float:
     return float(sum(abs(part[:, 0].mean() - part[:, 1].mean()) * len(part) for part in bins) / len(ordered))
 
 
+class Answers:
+    """A table of answers: what each agent would have made of each task, and what it would have cost."""
+
+    def __init__(self, path: Path) -> None:
+        found = rows(path)
+        self.names = [name for name in found[0] if f"{name}_cost" in found[0]] or list(found[0])[2:4]
+        self.types = [row["task_type"] for row in found]
+        self.quality = np.array([[float(row[name]) for name in self.names] for row in found])
+        self.cost = np.array([[float(row.get(f"{name}_cost") or 0.0) for name in self.names] for row in found])
+
+    def adaptive(self, order: Floats, seed: int, price: float) -> Floats:
+        """The place of the agent the adaptive policy chose for each task of this order."""
+        agents = [{"agent": name, "cost": float(self.cost[:, at].mean())} for at, name in enumerate(self.names)]
+        tasks = [({"task_type": self.types[at], "features": None}, self.quality[at]) for at in order]
+        return np.array([place for *_, place in played(AdaptivePolicy(seed, lam=price), agents, tasks)])
+
+    def gains(self, order: Floats, chosen: Floats, price: float) -> tuple[float, float]:
+        """Utility (quality - price * cost) over that of the best single agent in hindsight: all, second half."""
+        value = (self.quality - price * self.cost)[order]
+        got, half = value[np.arange(len(order)), chosen], len(order) // 2
+        return float(got.mean() - value.mean(0).max()), float(got[half:].mean() - value[half:].mean(0).max())
+
+
 def table(path: Path, seeds: Iterable[int], price: float) -> dict[str, float]:
-    """Utility (quality - price * cost) over that of the best single agent in hindsight, all and second half."""
-    found = rows(path)
-    names = [name for name in found[0] if f"{name}_cost" in found[0]] or list(found[0])[2:4]
-    quality = np.array([[float(row[name]) for name in names] for row in found])
-    cost = np.array([[float(row.get(f"{name}_cost") or 0.0) for name in names] for row in found])
-    gains: list[tuple[float, float]] = []
-    for seed in seeds:
-        order = np.random.default_rng(seed).permutation(len(found))
-        agents = [{"agent": name, "cost": float(cost[:, place].mean())} for place, name in enumerate(names)]
-        tasks = [({"task_type": found[at]["task_type"], "features": None}, quality[at]) for at in order]
-        made = played(AdaptivePolicy(seed, lam=price), agents, tasks)
-        value = (quality - price * cost)[order]
-        got = value[np.arange(len(order)), [place for *_, place in made]]
-        half = len(order) // 2
-        gains.append((got.mean() - value.mean(0).max(), got[half:].mean() - value[half:].mean(0).max()))
-    return {"gain": float(np.mean(gains, 0)[0]), "gain, second half": float(np.mean(gains, 0)[1])}
+    """Means over the orders the seeds make, and the worst of them."""
+    answers = Answers(path)
+    orders = [(seed, np.random.default_rng(seed).permutation(len(answers.types))) for seed in seeds]
+    gains = np.array([answers.gains(order, answers.adaptive(order, seed, price), price) for seed, order in orders])
+    return {"gain": gains[:, 0].mean(), "gain, second half": gains[:, 1].mean(), "worst": gains[:, 1].min()}
 
 
 def trace(path: Path, seeds: Iterable[int], load: float) -> dict[str, dict[str, float]]:
