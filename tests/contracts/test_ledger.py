@@ -29,7 +29,6 @@ from agent_engines.ports.ledger import (
     ENDED_BYTES,
     DecisionFilter,
     Entry,
-    Hedge,
     Ledger,
     TaskFilter,
     TaskKind,

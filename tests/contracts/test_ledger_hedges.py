@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from test_ledger import NOW, decision, entry, failure, retry, success
+from test_ledger import report as told
 
 from agent_engines.adapters.clock import SystemClock
 from agent_engines.adapters.memory.ledger import MemoryLedger
@@ -16,8 +18,6 @@ from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import Hedge, Ledger, StoredTask, Verdict
-from test_ledger import NOW, decision, entry, failure, retry, success
-from test_ledger import report as told
 
 RECORDED, FALLEN, STALE = Verdict.RECORDED, Verdict.FALLEN, Verdict.STALE
 
@@ -47,7 +47,7 @@ async def accepted(ledger: Ledger, **task: Any) -> str:
 
 
 def second(task_id: str, agent: str = "ben") -> Hedge:
-    return Hedge("ann", decision(f"r-{task_id}:2", task_id, agent=agent, at=NOW + 1, reasoning="Hedged after 1.00 s"))
+    return Hedge("ann", decision(f"r-{task_id}:2", task_id, agent=agent, at=NOW + 1, hedge="Hedged after 1.00 s"))
 
 
 async def hedged(ledger: Ledger, **task: Any) -> str:
@@ -68,7 +68,7 @@ class TestTheSecondLeg:
         assert await ledger.tasks.legs(task_id) == ["ann", "ben"]
         legs = [await ledger.decisions.decision(name) for name in (f"r-{task_id}", f"r-{task_id}:2")]
         assert [(leg.selected_agent, leg.task_id) for leg in legs] == [("ann", task_id), ("ben", task_id)]
-        assert legs[1].reasoning == "Hedged after 1.00 s"
+        assert [leg.hedge for leg in legs] == ["", "Hedged after 1.00 s"]
 
     async def test_there_is_no_third_one(self, ledger: Ledger) -> None:
         task_id = await hedged(ledger)
@@ -76,9 +76,7 @@ class TestTheSecondLeg:
         assert await ledger.tasks.legs(task_id) == ["ann", "ben"]
 
     @pytest.mark.parametrize("before", ["ended", "failed", "cancelled", "stranded", "retried", "unknown"])
-    async def test_there_is_none_for_a_task_to_which_something_else_happened(
-        self, ledger: Ledger, before: str
-    ) -> None:
+    async def test_there_is_none_for_a_task_to_which_something_else_happened(self, ledger: Ledger, before: str) -> None:
         task_id = await accepted(ledger) if before != "unknown" else "nobody-knows-it"
         await ledger.tasks.record([told(task_id, ReportKind.STARTED)] if before == "cancelled" else [])
         match before:

@@ -225,7 +225,13 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
             assert verdict is (Verdict.DUPLICATE if known.end == (status, epoch) else Verdict.STALE)
             raced = known.accepted and known.legs is not None and {epoch[0], known.end[1][0]} <= known.legs
             unheard = before is None or before[0] is TaskStatus.RUNNING
-            if status is TaskStatus.CANCELLED and raced and epoch[0] != known.end[1][0] and unheard and not known.cancel:
+            if (
+                status is TaskStatus.CANCELLED
+                and raced
+                and epoch[0] != known.end[1][0]
+                and unheard
+                and not known.cancel
+            ):
                 known.attempts[epoch] = (TaskStatus.CANCELLED, 0.0)
         elif known.open and current and not known.last_leg(epoch[0]) and not (status is TaskStatus.SUCCESS or asked):
             assert verdict is Verdict.FALLEN

@@ -12,6 +12,8 @@ from agent_engines.domain.task_names import moment_of
 from agent_engines.domain.tasks import Task
 from agent_engines.ports.ledger import Known
 
+from .hedging import Watched
+
 SAME_WRITE_SECONDS = 1e-4
 """The ledger keeps microseconds: a decision with our request id and our time is our own, written by a repeated call."""
 
@@ -40,6 +42,8 @@ class Draft(NamedTuple):
     stored: asyncio.Future[Known | None]
     began: float
     after_ledger: bool
+    watched: Watched | None = None
+    """It may be hedged when it takes long."""
 
 
 async def ledger_word(draft: Draft) -> Known | AgentEnginesError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from agent_engines.domain.budgets import NOTHING
 from agent_engines.domain.legs import FIRST, LOST
 from agent_engines.domain.messages import Report, ReportKind
