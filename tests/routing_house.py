@@ -29,6 +29,7 @@ from agent_engines.runtime.desk import TaskDesk
 from agent_engines.runtime.dispatcher import Dispatcher, DispatchOptions
 from agent_engines.runtime.events import TaskEvents
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.learned import Learned
 from agent_engines.runtime.outcomes import decode_outcomes
 from agent_engines.runtime.recorder import Recorder
@@ -71,13 +72,24 @@ class RoutingHouse:
             made, choice, telemetry=self.telemetry, rng=Random(seed), teach=self.lessons.append
         )
         self.fleet.on_load = self.strategies.loaded
+        decider = Decider(self.fleet, self.strategies, clock=self.clock, telemetry=self.telemetry)
         self.dispatcher = Dispatcher(
             self.connections,
             self.ledger,
             self.fleet,
-            decider=Decider(self.fleet, self.strategies, clock=self.clock, telemetry=self.telemetry),
+            decider=decider,
             new_id=lambda: f"id-{next(ids)}",
             options=DispatchOptions(origin="here", capabilities=self.capabilities, lanes=lanes),
+        )
+        self.calm = True
+        self.hedging = self.dispatcher.hedging = Hedging(
+            self.connections,
+            self.ledger,
+            self.fleet,
+            self.strategies,
+            decider=decider,
+            dispatches=self.dispatcher.dispatches,
+            calm=lambda: self.calm,
         )
         self.redispatcher = Redispatcher(
             self.bus, self.ledger, self.dispatcher, self.fleet, clock=self.clock, telemetry=self.telemetry
@@ -109,6 +121,7 @@ class RoutingHouse:
 
     async def __aexit__(self, *_: object) -> None:
         await self.dispatcher.close()
+        await self.hedging.stop()
         await self.redispatcher.stop()
         await self.recorder.stop()
         await self.fleet.stop()
@@ -117,9 +130,11 @@ class RoutingHouse:
     async def beat(self, agent: str, task_types: tuple[str, ...] | None = ("echo",), **changes: Any) -> None:
         """One heartbeat; `task_types` None: a light one. `load` and other fields as changes."""
         profile = None
-        metadata = changes.pop("metadata", {})
+        metadata, idempotent = changes.pop("metadata", {}), changes.pop("idempotent", False)
         if task_types is not None:
-            capabilities = tuple(Capability(task_type=name, max_attempts=4) for name in task_types)
+            capabilities = tuple(
+                Capability(task_type=name, max_attempts=4, idempotent=idempotent) for name in task_types
+            )
             profile = AgentProfile(name=agent, capabilities=capabilities, metadata=metadata)
         fields: dict[str, Any] = {
             "replica": "r1",
@@ -181,7 +196,7 @@ class RoutingHouse:
         )
 
     async def _recorded(self, _: str, data: bytes) -> None:
-        outcomes = decode_outcomes(data)
+        outcomes = self.hedging.recorded(decode_outcomes(data))
         self.strategies.learned(outcomes, self.clock.now(), lambda task_type: None)
         self.fleet.learned(outcomes)
         self.desk.recorded(outcomes)

@@ -20,7 +20,16 @@ from agent_engines.domain.decisions import Candidate, Decision, DecisionContext,
 from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import Task, TaskError, TaskStatus
-from agent_engines.ports.ledger import ENDED_BYTES, DecisionFilter, Entry, Ledger, Purged, TaskFilter, TaskKind, Verdict
+from agent_engines.ports.ledger import (
+    ENDED_BYTES,
+    DecisionFilter,
+    Entry,
+    Ledger,
+    TaskFilter,
+    TaskKind,
+    Verdict,
+)
+from agent_engines.ports.retention import Purged
 
 NOW = 1_700_000_000.0
 RECORDED, DUPLICATE, STALE = Verdict.RECORDED, Verdict.DUPLICATE, Verdict.STALE

@@ -17,7 +17,7 @@ from agent_engines.domain.decisions import Decision, DecisionContext
 from agent_engines.domain.errors import Conflict, NotFound
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import TERMINAL, Task, TaskStatus
-from agent_engines.ports.ledger import Entry, StoredTask, Verdict
+from agent_engines.ports.ledger import Entry, Hedge, StoredTask, Verdict
 
 Answer = TypeVar("Answer")
 Epoch = tuple[int, int, int]
@@ -52,6 +52,11 @@ class Known:
     submitted: float = 0.0
     end: tuple[TaskStatus, Epoch] | None = None
     attempts: dict[Epoch, tuple[TaskStatus, float]] = field(default_factory=dict)
+    legs: set[int] | None = None
+
+    @property
+    def current(self) -> set[int]:
+        return {self.generation} if self.legs is None else self.legs
 
     @property
     def open(self) -> bool:
@@ -62,7 +67,16 @@ class Known:
         return not self.accepted and self.end is None
 
     def takes(self, generation: int) -> bool:
-        return self.open and generation == self.generation and self.status in WAITING
+        return self.open and generation in self.current and self.status in WAITING
+
+    def last_leg(self, generation: int) -> bool:
+        return self.current == {generation}
+
+    def fall(self, epoch: Epoch, now: float) -> None:
+        assert self.legs is not None
+        self.legs.discard(epoch[0])
+        self.updated = now
+        self.attempts[epoch] = (TaskStatus.RETRYING, 0.0)
 
     def finish(self, status: TaskStatus, epoch: Epoch) -> None:
         self.end, self.due = (status, epoch), None
@@ -173,9 +187,13 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
         verdict = self.report(name, epoch, ReportKind.RETRY, TaskStatus.RETRYING)
         due = self.now + 3.0
         before = known.attempts.get(epoch)
+        if known.takes(epoch[0]) and not known.last_leg(epoch[0]):
+            assert verdict is Verdict.FALLEN
+            known.fall(epoch, self.now)
+            return
         if known.takes(epoch[0]):
             assert verdict is Verdict.RECORDED
-            known.status, known.updated = TaskStatus.RETRYING, self.now
+            known.status, known.updated, known.legs = TaskStatus.RETRYING, self.now, None
             known.due = 0.0 if known.cancel else due
         elif before is not None and before[0] is not TaskStatus.RUNNING:
             assert verdict is Verdict.DUPLICATE
@@ -197,13 +215,27 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
         known, epoch = self.heard(name, step, attempt, delivery)
         if known is None:
             return
+        before = known.attempts.get(epoch)
         verdict = self.report(name, epoch, ReportKind.FINAL, status)
-        current = not known.accepted or epoch[0] == known.generation
+        current = not known.accepted or epoch[0] in known.current
         asked = status is TaskStatus.CANCELLED and known.cancel
         if status not in TERMINAL:
             assert verdict is Verdict.STALE
         elif known.end is not None:
             assert verdict is (Verdict.DUPLICATE if known.end == (status, epoch) else Verdict.STALE)
+            raced = known.accepted and known.legs is not None and {epoch[0], known.end[1][0]} <= known.legs
+            unheard = before is None or before[0] is TaskStatus.RUNNING
+            if (
+                status is TaskStatus.CANCELLED
+                and raced
+                and epoch[0] != known.end[1][0]
+                and unheard
+                and not known.cancel
+            ):
+                known.attempts[epoch] = (TaskStatus.CANCELLED, 0.0)
+        elif known.open and current and not known.last_leg(epoch[0]) and not (status is TaskStatus.SUCCESS or asked):
+            assert verdict is Verdict.FALLEN
+            known.fall(epoch, self.now)
         elif status is TaskStatus.SUCCESS or current or asked:
             late = status is TaskStatus.SUCCESS and not current
             assert verdict is (Verdict.LATE if late else Verdict.RECORDED)
@@ -259,7 +291,7 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
             elif known.cancel:
                 known.cancelled()
             else:
-                known.generation, known.attempt = known.generation + 1, known.attempt + 1
+                known.generation, known.attempt, known.legs = known.generation + 1, known.attempt + 1, None
                 known.status, known.due = TaskStatus.QUEUED, None
                 expected.add(name)
         assert set(claimed) == expected
@@ -280,7 +312,7 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
                 known.cancelled()
                 continue
             known.generation += 1
-            known.status = TaskStatus.QUEUED
+            known.status, known.legs = TaskStatus.QUEUED, None
             expected.add(name)
         assert set(claimed) == expected
         self.same_numbers(claimed)
@@ -306,6 +338,19 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
         if known.open:
             known.updated = now
             assert self.ledger.tables.open[name].selected_agent == "ben"
+
+    @rule(name=names)
+    def hedge(self, name: str) -> None:
+        now, known = self.tick(), self.model[name]
+        wanted = Hedge("ann", _decision(f"r-{name}:2:{now}", name, now, agent="ben"))
+        told = said(self.tasks.hedge([wanted]))
+        waits = known.open and known.status in WAITING and known.due is None
+        if not waits or known.generation != 1 or known.cancel:
+            assert told == []
+            return
+        (stored,) = told
+        assert (stored.generation, stored.attempt, stored.status) == (2, known.attempt, known.status)
+        known.generation, known.legs, known.updated = 2, {1, 2}, now
 
     # -- orders
 
@@ -339,7 +384,7 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
         if status is TaskStatus.DEAD_LETTER:
             assert said(self.ledger.reader.dead_letter(name)).redriven_at == now
         known.end, known.status, known.cancel, known.due = None, TaskStatus.QUEUED, False, None
-        known.generation, known.attempt, known.updated = known.generation + 1, 1, now
+        known.generation, known.attempt, known.updated, known.legs = known.generation + 1, 1, now, None
         assert (stored.generation, stored.attempt) == (known.generation, 1)
 
     # -- what holds after every step
@@ -361,6 +406,8 @@ class LedgerAgainstTheRules(RuleBasedStateMachine):
             if row is not None and known.open:
                 assert (row.next_run_at, row.cancel_requested) == (known.due, known.cancel)
                 assert row.updated_at == known.updated
+                assert set(row.current) == known.current
+                assert row.current, "somebody's word always counts"
             seen = {epoch: attempt.status for epoch, attempt in tables.attempts.get(name, {}).items()}
             assert seen == {epoch: status for epoch, (status, _) in known.attempts.items()}
 

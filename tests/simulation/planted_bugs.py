@@ -211,6 +211,28 @@ class LosesAcceptances(MemoryTaskLedger):
         return await super().accept(kept)
 
 
+class EachLegRetries(MemoryTaskLedger):
+    """Takes the failure of one leg of a hedged task for that of its attempt."""
+
+    def _record_retry(self, report: Report) -> Verdict:
+        row = self._tables.open.get(report.task_id)
+        if row is not None and row.legs is not None and report.generation in row.legs:
+            row.legs = {report.generation: row.legs[report.generation]}
+        return super()._record_retry(report)
+
+
+class LoserOverwrites(MemoryTaskLedger):
+    """Of two legs that succeed the later one counts."""
+
+    def _record_final(self, report: Report) -> Verdict:
+        row = self._tables.tasks.get(report.task_id)
+        hedged = row is not None and row.legs is not None and report.generation in row.legs
+        if hedged and report.task_id in self._tables.outcomes and report.status is TaskStatus.SUCCESS:
+            self._tables.end(report)
+            return Verdict.RECORDED
+        return super()._record_final(report)
+
+
 PLANTED: dict[str, Planted] = {
     "the recorder acknowledges before the commit": Planted(parts=Parts(recorder=AcksBeforeCommit)),
     "the agent acknowledges before its report is durable": Planted(parts=Parts(engine=AcksBeforeReport)),
@@ -227,5 +249,7 @@ PLANTED: dict[str, Planted] = {
     "a redispatch keeps its generation": Planted(ledger=ledger_with(SameGeneration)),
     "a retry burns two attempts": Planted(ledger=ledger_with(BurnsTwo)),
     "a full queue drops its oldest": Planted(discard_old=True),
+    "each failing leg of a hedge starts a retry": Planted(ledger=ledger_with(EachLegRetries)),
+    "the loser of a hedge overwrites the winner": Planted(ledger=ledger_with(LoserOverwrites)),
     "one acceptance in twenty is not committed": Planted(ledger=ledger_with(LosesAcceptances)),
 }

@@ -6,12 +6,12 @@ import asyncio
 
 from agent_engines.adapters.memory.clock import ManualClock
 from agent_engines.adapters.memory.telemetry import NullTelemetry
-from agent_engines.ports.ledger import Purged
+from agent_engines.ports.retention import Purged
 from agent_engines.runtime.forgetting import DAY, FIRST_SECONDS, PERIOD_SECONDS, Forgetting
 
 
 class Asked:
-    """Implements ports.ledger.Retention: notes what it was asked to delete."""
+    """Implements ports.retention.Retention: notes what it was asked to delete."""
 
     def __init__(self) -> None:
         self.before: list[float] = []

@@ -258,6 +258,8 @@ class DecisionBody(msgspec.Struct, frozen=True, kw_only=True):
     """No chance took part although there was a choice: such a decision cannot judge other policies."""
     state_sequence: int | None
     """The last shared lesson that was learned when this was decided."""
+    hedge: str = ""
+    """Why a task under way at another agent was sent to this one too; empty: it was not."""
 
     @classmethod
     def of(cls, decision: Decision) -> DecisionBody:
@@ -282,6 +284,7 @@ class DecisionBody(msgspec.Struct, frozen=True, kw_only=True):
             fallback=decision.fallback,
             deterministic=decision.deterministic,
             state_sequence=decision.state_sequence,
+            hedge=decision.hedge,
         )
 
 

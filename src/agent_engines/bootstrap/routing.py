@@ -37,6 +37,7 @@ def routing_options(config: Config) -> RoutingOptions:
         price=config.routing_price,
         texts=dict(config.routing_text or {}),
         policies=policies,
+        hedging=config.routing_hedging,
     )
 
 

@@ -58,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routing_fallback: str = "least_loaded"
     routing_price: float = 0.1
     routing_text: dict[str, str] = {}
+    routing_hedging: bool = True
 
     engines_profile: str
     engines_url: str

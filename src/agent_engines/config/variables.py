@@ -191,6 +191,11 @@ ROUTING = (
         "Task types whose payload has a text to learn from: its words are hashed into 32 numbers.",
         parsing.pairs("task_type=field", parsing.anything),
     ),
+    _switch(
+        "ROUTING_HEDGING",
+        True,
+        "Whether a task of an idempotent type that takes longer than 99 of 100 is sent to a second agent too.",
+    ),
 )
 
 OURS = (

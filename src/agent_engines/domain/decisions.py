@@ -90,6 +90,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Why another strategy than the wanted one decided; empty: the wanted one did."""
     state_sequence: int | None = None
     """The last lesson the strategy had learned from; None: it learns nothing that is shared."""
+    hedge: str = ""
+    """Why its task, under way at another agent, got a second leg; empty: this is no second leg."""
 
     @property
     def considered(self) -> int:

@@ -111,6 +111,7 @@ def reasoning(candidates: Sequence[Candidate], place: int, circumstances: Circum
 def explanation(decision: Decision) -> list[str]:
     """The whole story, a sentence an item."""
     return [
+        *([decision.hedge] if decision.hedge else []),
         _kept(decision),
         *(f"{fallen.agent} could not be chosen: {fallen.reason}." for fallen in decision.rejected),
         *(_weighed(one, decision) for one in decision.candidates),

@@ -44,6 +44,8 @@ class TaskMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The tenant's share of an agent that has more to do than it can."""
     dispatched_at: float = 0.0
     """When this generation was published; an order to cancel does not reach dispatches made after it."""
+    hedge: bool = False
+    """The second leg of an attempt whose first one is under way elsewhere."""
 
 
 class ReportKind(StrEnum):

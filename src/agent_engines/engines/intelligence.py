@@ -44,6 +44,7 @@ from agent_engines.runtime.engine import Engine
 from agent_engines.runtime.events import TaskEvents
 from agent_engines.runtime.feedback import FeedbackDesk
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.outcomes import decode_sealed
 from agent_engines.runtime.recorder import Recorder
 from agent_engines.runtime.redispatch import Redispatcher, RedispatchOptions
@@ -79,6 +80,7 @@ class Parts:
     recorder: Recorder
     guard: Guard
     desk: TaskDesk
+    hedging: Hedging
     events: TaskEvents
     chores: Chores
     later: Later
@@ -122,6 +124,7 @@ class IntelligenceEngine(Engine):
         await parts.guard.start()
         await parts.recorder.start()
         await parts.redispatcher.start()
+        await parts.hedging.start()
         await parts.chores.start()
         await parts.later.start()
         await parts.feedback.start()
@@ -136,6 +139,7 @@ class IntelligenceEngine(Engine):
         parts = self._joined
         if parts is None:
             return
+        await parts.hedging.stop()
         await parts.chores.stop()
         await parts.later.stop()
         await parts.feedback.stop()
@@ -312,6 +316,7 @@ class IntelligenceEngine(Engine):
         )
         dispatcher, books = self._dispatcher(connections, ledger, routing, origin)
         guard = Guard.join(connections, ledger, dispatcher)
+        hedging = routing.hedging(connections, ledger, dispatcher, lambda: guard.admission.calm)
         again = RedispatchOptions(
             longest_timeout=self.config.task_timeout_seconds, leads=lambda: leader.leads() and guard.admission.calm
         )
@@ -330,7 +335,7 @@ class IntelligenceEngine(Engine):
         feedback = FeedbackDesk(
             bus, ledger, capabilities=capabilities, clock=clock, telemetry=telemetry, leads=leader.leads
         )
-        heart = (fleet, routing, dispatcher, redispatcher, recorder, guard, desk)
+        heart = (fleet, routing, dispatcher, redispatcher, recorder, guard, desk, hedging)
         return Parts(connections, ledger, *heart, events, chores, later, feedback, books)
 
     async def _on_recorded(self, subject: str, data: bytes) -> None:
@@ -343,6 +348,8 @@ class IntelligenceEngine(Engine):
                 "Outcomes could not be read", subject=subject, error=str(error)
             )
             return
+        if sealed:
+            outcomes = parts.hedging.recorded(outcomes)
         parts.routing.recorded(outcomes, parts.connections.clock.now(), sealed=sealed)
         parts.books.recorded(outcomes)
         parts.desk.recorded(outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -12,7 +12,9 @@ from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Ledger
 from agent_engines.runtime.adaptive_strategy import AdaptiveStrategy
 from agent_engines.runtime.decider import Decider
+from agent_engines.runtime.dispatcher import Dispatcher
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.judgements import Judgements
 from agent_engines.runtime.leadership import Leadership
 from agent_engines.runtime.learned import Learned
@@ -27,13 +29,15 @@ from agent_engines.runtime.task_text import TaskTexts
 class RoutingOptions:
     """`choice`: which strategy decides what; `price`: value of one unit of cost in units of quality.
 
-    `texts`: payload fields whose words are learned from, by task type; `policies`: strategies of one's own, by name.
+    `texts`: payload fields whose words are learned from, by task type; `policies`: strategies of one's own, by name;
+    `hedging`: whether idempotent tasks that take long may run at a second agent too.
     """
 
     choice: StrategyChoice = field(default_factory=StrategyChoice)
     price: float = 0.1
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     policies: Mapping[str, PolicyMaker] = field(default_factory=dict[str, PolicyMaker])
+    hedging: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Routing:
     texts: TaskTexts
     capabilities: Capabilities
     judgements: Judgements
+    options: RoutingOptions
 
     @classmethod
     def join(
@@ -86,7 +91,23 @@ class Routing:
         decider = Decider(fleet, strategies, clock=clock, telemetry=telemetry)
         log = telemetry.log("intelligence")
         judgements = Judgements(ledger, teach=lessons.teach, leads=leader.leads, log=log)
-        return cls(fleet, strategies, decider, lessons, TaskTexts(options.texts), capabilities, judgements)
+        return cls(fleet, strategies, decider, lessons, TaskTexts(options.texts), capabilities, judgements, options)
+
+    def hedging(
+        self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, calm: Callable[[], bool]
+    ) -> Hedging:
+        """What hedges the dispatcher's tasks from now on, where that is wanted."""
+        hedging = Hedging(
+            connections,
+            ledger,
+            self.fleet,
+            self.strategies,
+            decider=self.decider,
+            dispatches=dispatcher.dispatches,
+            calm=calm,
+        )
+        dispatcher.hedging = hedging if self.options.hedging else None
+        return hedging
 
     async def start(self) -> None:
         await self.lessons.start()
@@ -95,7 +116,7 @@ class Routing:
         await self.judgements.stop()
         await self.lessons.stop()
 
-    def recorded(self, outcomes: tuple[Outcome, ...], epoch: float, *, sealed: bool) -> None:
+    def recorded(self, outcomes: Sequence[Outcome], epoch: float, *, sealed: bool) -> None:
         """Tell the strategies, then the fleet: what a strategy counts by itself is corrected by the fleet's numbers.
 
         What was not sealed by a router did not come through its gate: nobody learns from it.

@@ -206,9 +206,19 @@ class Adaptive:
         Only for tasks that may run twice. Whoever does it calls `hedged`, and `learn` with `cancelled` for the loser.
         """
         seconds = self._loads.predicted(task_id, self._loads.row(agent))
-        if seconds is None or self._loads.utilisation() > MOST_BUSY:
-            return None
-        return self._hedges.after(seconds)
+        return None if seconds is None else self.patience(seconds)
+
+    def patience(self, predicted: float) -> float | None:
+        """Seconds to wait for a task that was predicted to take `predicted`; None: the budget is spent, or the fleet too busy."""
+        return None if self._loads.utilisation() > MOST_BUSY else self._hedges.after(predicted)
+
+    def outlasted(self) -> None:
+        """A task was still away when its wait was over."""
+        self._hedges.outlasted()
+
+    def decided(self) -> None:
+        """One more decision was made from what this one knows, without asking it: the budget of hedges grows with them."""
+        self._hedges.decided()
 
     def hedged(self) -> None:
         """A second replica was asked."""

@@ -40,9 +40,14 @@ class Hedges:
 
     def told(self, latency: float, predicted: float) -> None:
         """A task came back after `latency` seconds."""
-        if predicted <= 0.0:
-            return
-        above = latency > predicted * math.exp(self._log_ratio)
+        if predicted > 0.0:
+            self._move(above=latency > predicted * math.exp(self._log_ratio))
+
+    def outlasted(self) -> None:
+        """A task was still away when its wait was over: if its first leg loses, nobody will tell how long it would have taken."""
+        self._move(above=True)
+
+    def _move(self, *, above: bool) -> None:
         self._log_ratio += STEP * (SHARE if above else SHARE - 1.0)
 
     def after(self, predicted: float) -> float | None:

@@ -3,6 +3,7 @@
 Rules every adapter keeps:
 - at most one terminal row per task, ever; it never changes (first writer wins);
 - a success is recorded whenever nothing terminal exists yet; a failure or retry only from the current generation;
+- of a hedged task two generations are current: the failure of one is noted, that of the other one decides (domain/legs.py);
 - every write may be repeated: the second time changes nothing;
 - every call has a deadline and raises Unavailable past it.
 """
@@ -10,7 +11,6 @@ Rules every adapter keeps:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
 from typing import Any, Protocol
 
 import msgspec
@@ -24,9 +24,11 @@ from agent_engines.domain.tasks import Task, TaskStatus, TaskView
 from .feedback import FeedbackStore
 from .learned import LearnedStore
 from .redrives import RedriveStore
+from .retention import Retention
 from .schedules import ScheduleStore
 from .secrets import SharedSecrets
 from .tenants import TenantStore
+from .verdicts import Verdict
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -46,23 +48,6 @@ class Known(msgspec.Struct, frozen=True):
     max_attempts: int | None = None
 
 
-class Verdict(StrEnum):
-    """What became of one report."""
-
-    RECORDED = "recorded"
-    DUPLICATE = "duplicate"
-    """The same outcome is already there (a repeated message)."""
-    LATE = "late"
-    """Recorded, though its generation was superseded: a success while nothing else had ended the task."""
-    STALE = "stale"
-    """Refused: another terminal outcome exists, or the generation is superseded."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the report changed something."""
-        return self is Verdict.RECORDED or self is Verdict.LATE
-
-
 class StoredTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task read back for another dispatch."""
 
@@ -72,6 +57,13 @@ class StoredTask(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     max_attempts: int
     last_agent: str | None
+
+
+class Hedge(msgspec.Struct, frozen=True):
+    """A second leg: the decision about it (with its task's id), and the agent of the first one."""
+
+    first: str
+    decision: Decision
 
 
 class TaskKind(msgspec.Struct, frozen=True):
@@ -234,6 +226,17 @@ class TaskLedger(Protocol):
         """Note the new decision for tasks that were claimed and published again."""
         ...
 
+    async def hedge(self, hedges: Sequence[Hedge]) -> list[StoredTask]:
+        """Give first dispatches that are under way a second leg, generation 2 of the same attempt, and record its decision.
+
+        Those that have ended, failed, were cancelled or dispatched again meanwhile are left out.
+        """
+        ...
+
+    async def legs(self, task_id: str) -> list[str]:
+        """The agents of a hedged task's legs, those that have fallen left out; empty: it was not hedged."""
+        ...
+
     async def cancel(self, task_id: str, now: float) -> TaskStatus:
         """Cancel: a queued or retrying task becomes cancelled at once, a running one is marked.
 
@@ -331,25 +334,6 @@ class AgentDirectory(Protocol):
 
     async def set_status(self, name: str, status: str) -> None: ...
     async def agents(self) -> list[AgentRecord]: ...
-
-
-class Purged(msgspec.Struct, frozen=True):
-    """How many rows retention removed."""
-
-    tasks: int
-    results: int
-    decisions: int
-
-
-class Retention(Protocol):
-    """Forgetting what is old enough."""
-
-    async def purge(self, older_than: float) -> Purged:
-        """Delete what ended before `older_than` (epoch seconds), with its attempts, dead letter and decisions.
-
-        In small commits; a task that is still open keeps everything.
-        """
-        ...
 
 
 class Ledger(Protocol):

@@ -90,6 +90,7 @@ class AdaptiveStrategy:
     def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
         plain = context.features is None and context.embedding is None
         if plain and len(field.members) == 1:
+            self._adaptive.decided()
             return self._only(context, field, moment)
         spread = self._spread
         if spread is not None and plain and spread.fits(context, field, self._learned.values.lessons):
@@ -137,6 +138,15 @@ class AdaptiveStrategy:
     def observe(self, agent: str, outcome: Mapping[str, Any]) -> None:
         self._adaptive.lesson({}, {"agent": agent}, outcome)
 
+    def hedge_after(self, predicted: float) -> float | None:
+        """See strategy.py: Hedger."""
+        return self._adaptive.patience(predicted)
+
+    def hedged(self) -> None:
+        """See strategy.py: Hedger."""
+        self._adaptive.hedged()
+        self._adaptive.outlasted()
+
     def _only(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
         """Nobody else to choose: what is believed of the one is looked up, nothing is drawn and nothing weighed."""
         mapping, member = field.mappings[0], field.members[0]
@@ -164,6 +174,7 @@ class AdaptiveStrategy:
     def _drawn_again(self, spread: Spread, context: DecisionContext, moment: Moment) -> Picked:
         """One more draw from the same probabilities: as exact as the first."""
         spread.left -= 1
+        self._adaptive.decided()
         kind = drawn(spread.probabilities, self._rng.random())
         place, first = spread.places[kind], spread.choice
         raw = min(max(float(first.weighed.quality[kind]), 0.0), 1.0)

@@ -77,8 +77,8 @@ class Attempt:
         self.leased_at = inf
         """When the lease was given or renewed, on the clock of Leases; inf: there is none to lose."""
         self.lease_lost = False
-        self.doubtful = delivery.count > 1 or message.generation > message.attempt
-        """It was somewhere before and brought no report from there: its start is noted."""
+        self.doubtful = delivery.count > 1 or message.generation - message.hedge > message.attempt
+        """It was somewhere before and brought no report from there: its start is noted. A hedge is no such sign."""
         self.place: Place | None = None
         """Where it may run, once that is known of a doubtful one."""
         self.starts: Starts | None = None

@@ -5,7 +5,9 @@ roster (who may) -> budgets, open breakers, affinity -> strategy (who should) ->
 
 from __future__ import annotations
 
+from agent_engines.domain.breaker import BreakerState
 from agent_engines.domain.decisions import Decision, DecisionContext
+from agent_engines.domain.errors import NoEligibleAgent
 from agent_engines.domain.explanation import Circumstances, reasoning
 from agent_engines.ports.clock import Clock
 from agent_engines.ports.telemetry import Telemetry
@@ -54,6 +56,31 @@ class Decider:
             field = field.without(avoid)
         chosen = self._strategies.choose(context, field, moment)
         self._telemetry.decided(chosen.strategy.name, "success")
+        return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
+
+    def second(self, context: DecisionContext, first: str) -> Decision:
+        """Choose another agent for a task that is under way at `first`: idempotent there too, with a closed breaker.
+
+        Of the same kind if there is one, so that the answer and its price are what was decided. Raises NoEligibleAgent,
+        InvalidRequest, BudgetSpent.
+        """
+        roster = self._fleet.roster(context.task_type, context.requirements)
+        moment = Moment(self._clock.monotonic(), self._clock.now(), self._fleet.usual(context.task_type))
+        kept = self._kept(roster, context, moment)
+        able = [
+            member
+            for member in kept.members
+            if member.name != first
+            and member.breaker_state is BreakerState.CLOSED
+            and context.task_type in member.idempotent
+        ]
+        if not able:
+            raise NoEligibleAgent(f"nobody but {first} may do this task now", retry_after=self._retry_after)
+        kind = next((member.kind for member in kept.members if member.name == first), "")
+        alike = [member for member in able if kind and member.kind == kind]
+        field = Field(alike or able)
+        chosen = self._strategies.choose(context, field, moment, second=True)
+        self._telemetry.decided(chosen.strategy.name, "hedged")
         return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
 
     def _kept(self, roster: Roster, context: DecisionContext, moment: Moment) -> Narrowed:

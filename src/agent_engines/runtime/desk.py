@@ -150,13 +150,14 @@ class TaskDesk:
                 await watch.news.wait()
 
     async def cancel(self, task_id: str) -> TaskStatus:
-        """Cancel, tell the agent, wake the waiters. Raises NotFound, Conflict."""
+        """Cancel, tell the agent (of a hedged task both), wake the waiters. Raises NotFound, Conflict."""
         now = self._clock.now()
         status = await self._asked(task_id, lambda: self._ledger.tasks.cancel(task_id, now))
         self._redispatcher.forget(task_id)
         view = await self._ledger.reader.task(task_id)
-        if view.selected_agent is not None:
-            await self._send_order(view.selected_agent, task_id, now)
+        for agent in dict.fromkeys([view.selected_agent, *await self._ledger.tasks.legs(task_id)]):
+            if agent is not None:
+                await self._send_order(agent, task_id, now)
         if status is TaskStatus.CANCELLED:
             origin = await self._ledger.reader.origin(task_id)
             await broadcast(self._bus, origin, [_cancelled(view, origin, now)])

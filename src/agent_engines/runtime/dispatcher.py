@@ -41,6 +41,7 @@ from .decider import Decider
 from .dispatches import Dispatches
 from .drafts import DEFAULT_ATTEMPTS, Draft, failed, fresh_key, ledger_word
 from .fleet import Fleet
+from .hedging import Hedging
 from .journal import TaskJournal
 from .repeats import Repeats, repeated
 from .task_text import TaskTexts
@@ -95,6 +96,7 @@ class Dispatcher:
         self.journal: TaskJournal | None = None
         self.admission: Admission | None = None
         self.books: TenantBooks | None = None
+        self.hedging: Hedging | None = None
         self.dispatches = Dispatches(options.capabilities)
         self.retry_budget = RetryBudget()
         self._log = connections.telemetry.log("intelligence")
@@ -248,7 +250,8 @@ class Dispatcher:
         key = task.idempotency_key
         # While the ledger is away its word comes later than the repetition of a submission might.
         after_ledger = key is not None and not (fresh and away is None and fresh_key(key, now))
-        return Draft(place, task, decision, message, stored, began, after_ledger)
+        watched = None if self.hedging is None else self.hedging.watch(task, decision, attempts)
+        return Draft(place, task, decision, message, stored, began, after_ledger, watched)
 
     async def _send(self, drafts: Sequence[Draft]) -> list[SubmitResult]:
         """Publish while the ledger commits; both must succeed. Tasks with a key wait for the ledger's word first."""
@@ -311,6 +314,8 @@ class Dispatcher:
             )
             return SubmitResult(refused=refusal(trouble))
         task, decision = draft.task, draft.decision
+        if draft.watched is not None:
+            draft.watched.armed = durability == COMMITTED
         self._log.info(
             "Task routed successfully",
             task_id=task.task_id,

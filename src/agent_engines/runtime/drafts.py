@@ -12,6 +12,8 @@ from agent_engines.domain.task_names import moment_of
 from agent_engines.domain.tasks import Task
 from agent_engines.ports.ledger import Known
 
+from .hedging import Watched
+
 DEFAULT_ATTEMPTS = 3
 """Where neither the task nor its agent says how often it may be tried."""
 SAME_WRITE_SECONDS = 1e-4
@@ -42,6 +44,8 @@ class Draft(NamedTuple):
     stored: asyncio.Future[Known | None]
     began: float
     after_ledger: bool
+    watched: Watched | None = None
+    """It may be hedged when it takes long."""
 
 
 async def ledger_word(draft: Draft) -> Known | AgentEnginesError | None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import Progress
 from agent_engines.domain.tasks import TaskStatus, TaskView
 from agent_engines.ports.bus import Bus
@@ -63,9 +64,14 @@ def life(view: TaskView, attempts: Sequence[AttemptView]) -> list[TaskEvent]:
 
 
 def current_round(attempts: Sequence[AttemptView]) -> tuple[int, list[AttemptView]]:
-    """Number of the current round, from 1, and its rows. A terminal row ends a round: it was kept when the task was reopened."""
+    """Number of the current round, from 1, and its rows. A terminal row ends a round: it was kept when the task was reopened.
+
+    That of a hedge's loser does not, and is no news either.
+    """
     around, rows = 1, list[AttemptView]()
     for row in attempts:
+        if row.error_type == LOST:
+            continue
         if row.status.terminal:
             around, rows = around + 1, []
         else:
@@ -158,7 +164,7 @@ def _merged(
 
 
 def _round_began(attempts: Sequence[AttemptView]) -> float:
-    ends = [row.completed_at or 0.0 for row in attempts if row.status.terminal]
+    ends = [row.completed_at or 0.0 for row in attempts if row.status.terminal and row.error_type != LOST]
     return max(ends, default=0.0)
 
 

@@ -162,6 +162,11 @@ class Fleet:
         member = self._members.get(agent)
         return None if member is None else member.attempts.get(task_type)
 
+    def idempotent(self, agent: str, task_type: str) -> bool:
+        """Whether the agent's handler says that a task of this type may run twice."""
+        member = self._members.get(agent)
+        return member is not None and task_type in member.idempotent
+
     def agents(self) -> list[AgentView]:
         now = self._clock.monotonic()
         return [self._members[name].view(now) for name in sorted(self._members)]

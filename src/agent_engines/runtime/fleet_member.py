@@ -61,6 +61,8 @@ class Member:
         self.breaker = breaker
         self.breaker_state = BreakerState.CLOSED
         self.attempts: dict[str, int] = {}
+        self.idempotent: frozenset[str] = frozenset()
+        """Task types its handlers may do twice at the same time."""
         self.longest_timeout = 0.0
         self.last_seen: float | None = None
         self.heard_at = 0.0
@@ -285,6 +287,7 @@ class Member:
         self.price = profile.price
         self.longest_timeout = max((c.timeout_seconds or 0.0 for c in profile.capabilities), default=0.0)
         self.attempts = {capability.task_type: capability.max_attempts for capability in profile.capabilities}
+        self.idempotent = frozenset(one.task_type for one in profile.capabilities if one.idempotent)
         self.tracks = {name: track for name, track in self.tracks.items() if name in self.attempts}
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent_engines.ports.clock import Clock
-from agent_engines.ports.ledger import Retention
+from agent_engines.ports.retention import Retention
 from agent_engines.ports.telemetry import Log
 
 from .background import Background

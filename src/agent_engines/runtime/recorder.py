@@ -173,6 +173,8 @@ class Recorder:
         homes: dict[str, list[Report]] = {}
         retry_at: float | None = None
         for report, verdict in zip(reports, verdicts, strict=True):
+            if verdict is Verdict.FALLEN:
+                homes.setdefault(NOBODY, []).append(_fallen(report))
             if not verdict.kept:
                 continue
             homes.setdefault(report.origin, []).append(report)
@@ -231,6 +233,11 @@ def _message(reports: Sequence[Report], seal: Seal | None) -> bytes:
     told = msgspec.json.encode(reports)
     mark = seal(told).encode() if seal is not None else b""
     return b'{"v":%d,"seal":"%b","reports":%b}' % (VERSION, mark, told)
+
+
+def _fallen(report: Report) -> Report:
+    """A leg of a hedged task that failed, as routers and statistics hear of it: the task goes on, so its submitter hears nothing."""
+    return msgspec.structs.replace(report, kind=ReportKind.RETRY, status=TaskStatus.RETRYING, retry_at=None)
 
 
 def _reports_in(batch: Sequence[ReportDelivery]) -> int:

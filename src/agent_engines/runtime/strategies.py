@@ -14,6 +14,7 @@ import msgspec
 
 from agent_engines.domain.decisions import DecisionContext
 from agent_engines.domain.errors import InvalidRequest
+from agent_engines.domain.hedging import MOST_RACES
 from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.learning.lesson import Lesson
@@ -21,7 +22,7 @@ from agent_engines.ports.telemetry import Telemetry
 
 from .field import Field
 from .outcomes import Outcome
-from .strategy import Moment, Picked, Strategy
+from .strategy import Hedger, Moment, Picked, Strategy
 from .thinning import Thinning
 
 MOST_OPEN = 100_000
@@ -78,6 +79,9 @@ class Strategies:
         self._moved: set[str] = set()
         self._thinning = Thinning(rng)
         self._open: dict[str, Open] = {}
+        self._first: dict[str, Open] = {}
+        """Of hedged tasks the first leg; the second one is in `_open`."""
+        self._hedgers: dict[str, Hedger] = {}
         self.teach = teach
         for name in (choice.default, choice.fallback, *choice.by_task_type.values()):
             self.check(name)
@@ -95,8 +99,15 @@ class Strategies:
         """Who is to decide this."""
         return context.strategy or self._choice.by_task_type.get(context.task_type) or self._choice.default
 
-    def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Chosen:
-        """Decide; a strategy that is not there (any more) or fails is replaced by the fallback."""
+    def hedger(self, name: str) -> Hedger | None:
+        """The strategy of that name, if it has decided something and hedges."""
+        return self._hedgers.get(name)
+
+    def choose(self, context: DecisionContext, field: Field, moment: Moment, *, second: bool = False) -> Chosen:
+        """Decide; a strategy that is not there (any more) or fails is replaced by the fallback.
+
+        `second`: the decision about the first leg stays open beside this one.
+        """
         wanted = self.named(context)
         try:
             strategy = self._strategy(wanted)
@@ -108,7 +119,8 @@ class Strategies:
             chosen = self._fallen(wanted, error, context, field, moment)
         if chosen.picked.ticket is not None and context.task_id is not None:
             picked = chosen.picked
-            self._remember(context.task_id, Open(chosen.strategy, picked.agent, picked.ticket, moment.epoch))
+            opened = Open(chosen.strategy, picked.agent, picked.ticket, moment.epoch)
+            self._remember(context.task_id, opened, second=second)
         return chosen
 
     def loaded(self, agent: str, in_flight: int, epoch: float) -> None:
@@ -121,7 +133,7 @@ class Strategies:
         for outcome in outcomes:
             if outcome.kind in NO_OUTCOME or outcome.agent is None:
                 continue
-            opened = self._open.pop(outcome.task_id, None)
+            opened = self._opened(outcome)
             # What went wrong is always heard of by those who keep others away from it.
             taken = self._thinning.takes(epoch)
             if not taken and outcome.status is TaskStatus.SUCCESS:
@@ -158,6 +170,8 @@ class Strategies:
             if maker is None:
                 raise LookupError(f"there is no strategy {name!r}")
             made = self._made[name] = maker()
+            if isinstance(made, Hedger):
+                self._hedgers[name] = made
             for agent, (in_flight, epoch) in self._loads.items():
                 made.loaded(agent, in_flight, epoch)
         return made
@@ -168,8 +182,22 @@ class Strategies:
         strategy = self._strategy(self._choice.fallback)
         return Chosen(strategy, strategy.choose(context, field, moment), f"{wanted} failed: {_shown(error)}")
 
-    def _remember(self, task_id: str, opened: Open) -> None:
-        self._open.pop(task_id, None)
+    def _opened(self, outcome: Outcome) -> Open | None:
+        """The decision this outcome ends; of a hedged task the other one stays until its leg is told of."""
+        opened = self._open.pop(outcome.task_id, None)
+        first = self._first.pop(outcome.task_id, None) if self._first else None
+        if first is None or opened is None:
+            return opened or first
+        told, other = (first, opened) if first.agent == outcome.agent else (opened, first)
+        self._open[outcome.task_id] = other
+        return told
+
+    def _remember(self, task_id: str, opened: Open, *, second: bool) -> None:
+        before = self._open.pop(task_id, None)
+        if second and before is not None:
+            self._first[task_id] = before
+            if len(self._first) > MOST_RACES:
+                del self._first[next(iter(self._first))]
         self._open[task_id] = opened
         if len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.estimates import Track
@@ -40,6 +40,19 @@ class Picked(NamedTuple):
     terms: dict[str, float] = NO_TERMS
     ticket: Any = None
     state_sequence: int | None = None
+
+
+@runtime_checkable
+class Hedger(Protocol):
+    """A strategy that says when a task of its own is so late that another agent should be asked too."""
+
+    def hedge_after(self, predicted: float) -> float | None:
+        """Seconds to wait for a task predicted to take `predicted`; None: not now (budget, utilisation)."""
+        ...
+
+    def hedged(self) -> None:
+        """Another agent was asked."""
+        ...
 
 
 class Strategy(Protocol):

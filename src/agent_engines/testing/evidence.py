@@ -15,7 +15,9 @@ ReportKey: TypeAlias = tuple[str, int, int, int, str]
 
 
 class Fact(NamedTuple):
-    """`what`: stored, acked, returned, lost (of messages), committed (reports), written, changed, removed (terminal rows)."""
+    """`what`: stored, acked, returned, lost (of messages), committed (reports), written, changed, removed (terminal rows),
+    hedged, retried (dispatches the ledger gave out).
+    """
 
     what: str
     kind: str
@@ -46,6 +48,10 @@ class Evidence:
     def committed(self, reports: Sequence[Report]) -> None:
         """The ledger has dealt with these, whatever its verdict."""
         self.facts.extend(Fact("committed", "report", report_key(report), report.status) for report in reports)
+
+    def dispatched(self, what: str, keys: Iterable[TaskKey]) -> None:
+        """The ledger gave out a second leg (hedged), or the next attempt of a task (retried)."""
+        self.facts.extend(Fact(what, "task", key) for key in keys)
 
     def row(self, what: str, task_id: str, status: TaskStatus) -> None:
         """A terminal row was written, changed or removed."""

@@ -92,6 +92,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     result: Any = None
     error: str = ""
     deadline: float | None = None
+    legs: tuple[int, ...] = ()
+    """Of a hedged task the generations that may end it, those that have fallen left out; empty: the current one alone."""
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -130,6 +132,7 @@ def check(history: History, *, all_ended: bool = True) -> list[Violation]:
     if history.facts is not None:
         found.extend(_written_once(history.facts))
         found.extend(_acknowledged(history.facts))
+        found.extend(_hedged(history.facts, rows))
     if history.facts is not None and history.remaining is not None:
         found.extend(_conserved(history.facts, history.remaining))
     return found
@@ -217,7 +220,8 @@ def _ends(history: History, rows: dict[str, Row]) -> Iterator[Violation]:
             yield Violation("unasked", row.task_id, "cancelled, and nobody asked for it")
         if row.end is TaskStatus.EXPIRED and row.submitted and row.deadline is None:
             yield Violation("unasked", row.task_id, "expired without a deadline")
-        late = row.end_generation is not None and row.submitted and row.end_generation != row.generation
+        current = row.legs or (row.generation,)
+        late = row.end_generation is not None and row.submitted and row.end_generation not in current
         if row.end in FROM_THE_CURRENT and late:
             yield Violation(
                 "stale end",
@@ -286,6 +290,30 @@ def _acknowledged(facts: Sequence[Fact]) -> Iterator[Violation]:
             yield Violation("acknowledged before commit", cast("ReportKey", fact.key)[0], f"report {fact.key}")
         elif fact.what == "acked" and fact.kind == "task" and fact.key not in reported:
             yield Violation("acknowledged before report", str(cast("tuple[str, int]", fact.key)[0]), f"task {fact.key}")
+
+
+def _hedged(facts: Sequence[Fact], rows: dict[str, Row]) -> Iterator[Violation]:
+    """One second leg for a task, never for its last attempt; the next attempt begins when both legs have failed."""
+    failed: set[tuple[str, int]] = set()
+    legs: dict[str, tuple[int, int]] = {}
+    for fact in facts:
+        if fact.what == "committed":
+            task_id, generation, _, _, kind = cast("ReportKey", fact.key)
+            if kind != "started" and fact.status is not TaskStatus.SUCCESS:
+                failed.add((task_id, generation))
+        elif fact.what in ("hedged", "retried"):
+            task_id, generation = cast("tuple[str, int]", fact.key)
+            if fact.what == "hedged":
+                if task_id in legs:
+                    yield Violation("hedged again", task_id, f"generations {legs[task_id][1]} and {generation}")
+                legs[task_id] = generation - 1, generation
+                row = rows.get(task_id)
+                if row is not None and row.max_attempts <= 1:
+                    yield Violation("hedged the last attempt", task_id, "it has one attempt")
+            elif task_id in legs and generation == legs[task_id][1] + 1:
+                running = [leg for leg in legs[task_id] if (task_id, leg) not in failed]
+                if running:
+                    yield Violation("retried beside a leg", task_id, f"generation {running[0]} has not failed yet")
 
 
 def _conserved(facts: Sequence[Fact], remaining: Sequence[tuple[str, Hashable]]) -> Iterator[Violation]:

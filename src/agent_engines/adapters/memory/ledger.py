@@ -9,7 +9,8 @@ import msgspec
 from agent_engines.domain.agents import AgentProfile
 from agent_engines.domain.errors import Unavailable
 from agent_engines.ports.clock import Clock
-from agent_engines.ports.ledger import AgentRecord, Purged
+from agent_engines.ports.ledger import AgentRecord
+from agent_engines.ports.retention import Purged
 
 from .feedback import MemoryFeedback
 from .learned import MemoryLearned
@@ -95,7 +96,7 @@ class MemoryAgentDirectory:
 
 
 class MemoryRetention:
-    """See ports/ledger.py: Retention."""
+    """See ports/retention.py: Retention."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

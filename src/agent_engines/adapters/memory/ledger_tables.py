@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -28,6 +29,13 @@ class TaskRow:
     next_run_at: float | None = None
     started_at: float | None = None
     cancel_requested: bool = False
+    legs: dict[int, str] | None = None
+    """Generations whose failure counts, with their agents, where a hedge made them two; None: the newest alone."""
+
+    @property
+    def current(self) -> Collection[int]:
+        """Generations whose failure counts; see domain/legs.py."""
+        return (self.generation,) if self.legs is None else self.legs
 
     def stored(self) -> StoredTask:
         return StoredTask(

@@ -8,10 +8,12 @@ import msgspec
 
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Conflict, NotFound
+from agent_engines.domain.legs import Word, word
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import Task, TaskStatus
-from agent_engines.ports.ledger import Entry, Known, StoredTask, TaskKind, Verdict
+from agent_engines.ports.ledger import Entry, Hedge, Known, StoredTask, TaskKind, Verdict
 
+from . import ledger_legs
 from .feedback import record_feedback
 from .ledger_tables import AttemptRow, Epoch, Tables, TaskRow
 from .tenants import note_spending, spend_of
@@ -67,7 +69,7 @@ class MemoryTaskLedger:
         verdicts: list[Verdict] = []
         for report in reports:
             verdicts.append(self._record(report))
-            if verdicts[-1].kept:
+            if verdicts[-1].spent:
                 note_spending(self._tables, report)
         return verdicts
 
@@ -125,6 +127,13 @@ class MemoryTaskLedger:
             named = msgspec.structs.replace(decision, request_id=name, task_id=task_id)
             self._tables.add_decision(name, named, row.generation)
 
+    async def hedge(self, hedges: Sequence[Hedge]) -> list[StoredTask]:
+        return [stored for wanted in hedges if (stored := ledger_legs.hedge(self._tables, wanted)) is not None]
+
+    async def legs(self, task_id: str) -> list[str]:
+        row = self._tables.tasks.get(task_id)
+        return [] if row is None or row.legs is None else list(row.legs.values())
+
     async def cancel(self, task_id: str, now: float) -> TaskStatus:
         row = self._tables.open.get(task_id)
         if row is None:
@@ -154,6 +163,7 @@ class MemoryTaskLedger:
             row.task = msgspec.structs.replace(row.task, deadline=None)
         row.status, row.attempt, row.started_at, row.cancel_requested = TaskStatus.QUEUED, 1, None, False
         row.generation += 1
+        row.legs = None
         row.updated_at = now
         tables.open[task_id] = row
         return row.stored()
@@ -216,22 +226,34 @@ class MemoryTaskLedger:
             return Verdict.STALE
         outcome = self._tables.outcomes.get(report.task_id)
         if outcome is not None:
+            ledger_legs.lose(self._tables, report)
             same = outcome.report.status is report.status and _epoch(outcome.report) == _epoch(report)
             return Verdict.DUPLICATE if same else Verdict.STALE
         row = self._tables.tasks.get(report.task_id)
-        wanted = row is not None and row.cancel_requested and report.status is TaskStatus.CANCELLED
-        if not (row is None or wanted or report.status is TaskStatus.SUCCESS or row.generation == report.generation):
-            return Verdict.STALE
+        if row is None:
+            self._tables.end(report)
+            return Verdict.RECORDED
+        wanted = row.cancel_requested and report.status is TaskStatus.CANCELLED
+        said = word(row.current, report.generation)
+        if report.status is not TaskStatus.SUCCESS and not wanted:
+            if said is Word.STALE:
+                return Verdict.STALE
+            if said is Word.FALLS:
+                ledger_legs.fall(self._tables, row, report)
+                return Verdict.FALLEN
         self._tables.end(report)
-        late = row is not None and report.status is TaskStatus.SUCCESS and row.generation != report.generation
-        return Verdict.LATE if late else Verdict.RECORDED
+        return Verdict.LATE if report.status is TaskStatus.SUCCESS and said is Word.STALE else Verdict.RECORDED
 
     def _record_retry(self, report: Report) -> Verdict:
         known = self._tables.attempts.get(report.task_id, {}).get(_epoch(report))
         row = self._tables.open.get(report.task_id)
         due = next((at for at in (report.retry_at, report.completed_at) if at is not None), 0.0)
-        if row is not None and row.generation == report.generation and row.status in _WAITING:
-            row.status = TaskStatus.RETRYING
+        said = Word.STALE if row is None or row.status not in _WAITING else word(row.current, report.generation)
+        if row is not None and said is Word.FALLS:
+            ledger_legs.fall(self._tables, row, report)
+            return Verdict.FALLEN
+        if row is not None and said is Word.DECIDES:
+            row.status, row.legs = TaskStatus.RETRYING, None
             row.next_run_at = 0.0 if row.cancel_requested else due
             row.updated_at = self._tables.clock.now() if report.completed_at is None else report.completed_at
             self._take_place(row, report)
@@ -251,7 +273,7 @@ class MemoryTaskLedger:
         if _epoch(report) in attempts:
             return Verdict.DUPLICATE
         row = self._tables.open.get(report.task_id)
-        if row is not None and row.generation == report.generation and row.status in _WAITING:
+        if row is not None and report.generation in row.current and row.status in _WAITING:
             row.status = TaskStatus.RUNNING
             row.updated_at = self._tables.clock.now() if report.started_at is None else report.started_at
             self._take_place(row, report)
@@ -266,7 +288,8 @@ class MemoryTaskLedger:
         return task_id not in self._tables.tasks and task_id not in self._tables.outcomes
 
     def _take_place(self, row: TaskRow, report: Report) -> None:
-        row.selected_agent = report.agent or row.selected_agent
+        if row.legs is None:
+            row.selected_agent = report.agent or row.selected_agent
         row.started_at = row.started_at if report.started_at is None else report.started_at
 
     def _claim_due(self, row: TaskRow, now: float) -> StoredTask | None:
@@ -282,6 +305,7 @@ class MemoryTaskLedger:
             self._cancel(row, now)
             return None
         row.generation += 1
+        row.legs = None
         row.attempt += 1 if retry else 0
         row.status, row.next_run_at = TaskStatus.QUEUED, None
         return row.stored()

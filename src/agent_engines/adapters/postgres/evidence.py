@@ -31,6 +31,7 @@ class EvidenceRow(msgspec.Struct, frozen=True, kw_only=True):
     result: object
     error_type: str
     deadline: float | None
+    legs: tuple[int, ...] = ()
 
 
 class LedgerEvidence:
@@ -91,6 +92,7 @@ def _evidence(row: Row) -> EvidenceRow:
         result=_decoded(row["result"]),
         error_type=row["error_type"] or "",
         deadline=row["deadline"],
+        legs=tuple(row["legs"]),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import NO_PAYLOAD, TaskError
 from agent_engines.ports.ledger import Verdict
@@ -29,6 +30,7 @@ _QUERY = {
     ReportKind.STARTED: "record_starts",
     ReportKind.FEEDBACK: "record_feedback",
 }
+_OF_LEGS = frozenset({"leg", "outrun"})
 _Wave = dict[ReportKind, list[int]]
 
 
@@ -102,7 +104,7 @@ class Recording:
                             verdicts[place] = Verdict.STALE
                         else:
                             verdicts[place] = Verdict(verdict)
-            await self._spend(connection, [reports[place] for place in places if verdicts[place].kept])
+            await self._spend(connection, [reports[place] for place in places if verdicts[place].spent])
 
         single = len(waves) == 1 and len(waves[0]) == 1 and not spending_columns(reports)
         try:
@@ -131,7 +133,24 @@ class Recording:
             case ReportKind.FEEDBACK:
                 columns = feedback_columns(reports)
         found = await connection.fetch(queries()[_QUERY[kind]], *columns)
-        return [(row["place"], row["verdict"]) for row in found]
+        odd = [(row["place"], row["verdict"]) for row in found]
+        return await self._legs(connection, reports, odd) if any(verdict in _OF_LEGS for _, verdict in odd) else odd
+
+    async def _legs(
+        self, connection: Connection, reports: Sequence[Report], odd: Sequence[tuple[int, str]]
+    ) -> list[tuple[int, str]]:
+        """Note the legs of hedged tasks that failed or lost; one that turned out to be the last is to be looked at again."""
+        fallen = [index for index, verdict in odd if verdict == "leg"]
+        outrun = [index for index, verdict in odd if verdict == "outrun"]
+        verdicts = dict(odd) | dict.fromkeys(outrun, "stale") | dict.fromkeys(fallen, "fallen")
+        if outrun:
+            columns = rows.retry_columns([reports[index] for index in outrun])
+            await connection.fetch(queries()["record_outrun"], *columns, LOST)
+        if fallen:
+            columns = rows.retry_columns([reports[index] for index in fallen])
+            last = await connection.fetch(queries()["record_falls"], *columns)
+            verdicts |= {fallen[row["place"]]: "lost" for row in last}
+        return list(verdicts.items())
 
     async def _spend(self, connection: Connection, reports: Sequence[Report]) -> None:
         """Add what these attempts used up to the accounts of their tenants."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_engines.ports.ledger import Purged
+from agent_engines.ports.retention import Purged
 
 from .pool import Pool
 
@@ -10,7 +10,7 @@ BATCH = 2_000
 
 
 class PostgresRetention:
-    """See ports/ledger.py: Retention."""
+    """See ports/retention.py: Retention."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -40,6 +40,7 @@ class SystemState(msgspec.Struct, frozen=True, omit_defaults=True):
     eligible: tuple[str, ...] = ()
     terms: dict[str, float] = {}
     fallback: str = ""
+    hedge: str = ""
 
     @classmethod
     def of(cls, decision: Decision) -> SystemState:
@@ -50,6 +51,7 @@ class SystemState(msgspec.Struct, frozen=True, omit_defaults=True):
             decision.eligible,
             decision.terms,
             decision.fallback,
+            decision.hedge,
         )
 
     def restore(self) -> tuple[Candidate, ...]:
@@ -253,6 +255,7 @@ def read_decision(row: Row) -> Decision:
         terms=state.terms,
         fallback=state.fallback,
         state_sequence=row.get("state_sequence"),
+        hedge=state.hedge,
     )
 
 

@@ -6,7 +6,7 @@ from agent_engines.domain.errors import ConfigurationError
 
 from .pool import Pool
 
-MINIMUM = "0005"
+MINIMUM = "0006"
 """Revisions are numbers with leading zeros: they compare as text. A newer one is fine (docs/reference/migrations.md)."""
 
 

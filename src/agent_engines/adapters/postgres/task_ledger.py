@@ -10,7 +10,7 @@ from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
 from agent_engines.domain.messages import Report
 from agent_engines.domain.tasks import Task, TaskStatus
-from agent_engines.ports.ledger import Entry, Known, StoredTask, TaskKind, Verdict
+from agent_engines.ports.ledger import Entry, Hedge, Known, StoredTask, TaskKind, Verdict
 from agent_engines.ports.telemetry import Log
 
 from . import rows
@@ -120,6 +120,23 @@ class PostgresTaskLedger:
             [decision.task_type for decision in decisions],
             [task_id for task_id, _ in entries],
         )
+
+    async def hedge(self, hedges: Sequence[Hedge]) -> list[StoredTask]:
+        if not hedges:
+            return []
+        decisions = [hedge.decision for hedge in hedges]
+        found = await self._pool.fetch(
+            "hedge",
+            *rows.decision_columns(decisions),
+            [decision.task_type for decision in decisions],
+            [decision.task_id for decision in decisions],
+            [hedge.first for hedge in hedges],
+            repeat=False,
+        )
+        return [rows.read_task(row) for row in found]
+
+    async def legs(self, task_id: str) -> list[str]:
+        return [row["agent"] for row in await self._pool.fetch("legs", task_id)]
 
     async def cancel(self, task_id: str, now: float) -> TaskStatus:
         marked = await self._change("cancel", task_id, now)

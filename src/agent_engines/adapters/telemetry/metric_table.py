@@ -74,6 +74,12 @@ METRICS: dict[str, Metric] = {
         "counter", ("reason",), "Tasks sent again: due, stranded, abandoned, held or reopened."
     ),
     "dependency_breaker_state": Metric("gauge", ("dependency",), "0 answers, 1 is being probed, 2 is not waited for."),
+    "routing_hedges_total": Metric(
+        "counter",
+        ("outcome",),
+        "Second legs of idempotent tasks: sent, then won, lost (the first leg won) or fallen (one leg failed); "
+        "not sent: refused, late (the task had ended), suspended (servers, budget or utilisation).",
+    ),
     "routing_lessons_lost_total": Metric(
         "counter",
         ("reason",),

@@ -217,4 +217,5 @@ def _row(row: EvidenceRow) -> Row:
         result=row.result,
         error=row.error_type,
         deadline=row.deadline,
+        legs=row.legs,
     )

@@ -25,10 +25,12 @@ from agent_engines.runtime.desk import TaskDesk
 from agent_engines.runtime.dispatcher import Dispatcher, DispatchOptions
 from agent_engines.runtime.engine import Engine
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.learned import Learned
 from agent_engines.runtime.outcomes import decode_outcomes
 from agent_engines.runtime.recorder import Recorder
 from agent_engines.runtime.redispatch import Redispatcher, RedispatchOptions
+from agent_engines.runtime.rule_strategy import LoadAwareStrategy
 from agent_engines.runtime.shipped_strategies import makers
 from agent_engines.runtime.strategies import Strategies, StrategyChoice
 from agent_engines.testing.history import Execution
@@ -37,6 +39,7 @@ from .process import Process
 from .virtual_loop import VirtualLoop
 
 Answer = TypeVar("Answer")
+HEDGED_SHARE, LONGEST_WAIT_SECONDS = 0.7, 4.0
 TASK_TYPE = "work"
 LONGEST_SECONDS = 5.0
 """The time limit of every attempt."""
@@ -64,6 +67,8 @@ class Surroundings:
     parts: Parts
     longest_timeout: float
     """What the reconciler allows for on top of two leases."""
+    hedges: Random | None = None
+    """When tasks get second legs; None: in this world they do not."""
     executions: list[Execution] = field(default_factory=list[Execution])
 
     def connections(self, process: Process) -> Connections:
@@ -72,6 +77,22 @@ class Surroundings:
 
     def seed(self) -> Random:
         return Random(self.rng.getrandbits(64))
+
+
+class Impatient(LoadAwareStrategy):
+    """Hedges as chance will have it: what two legs may do to each other does not depend on when the second one starts."""
+
+    def __init__(self, rng: Random, hedges: Random) -> None:
+        super().__init__(rng)
+        self._hedges = hedges
+
+    def hedge_after(self, predicted: float) -> float | None:
+        if self._hedges.random() > HEDGED_SHARE:
+            return None
+        return self._hedges.random() * self._hedges.choice((0.1, 1.0, LONGEST_WAIT_SECONDS))
+
+    def hedged(self) -> None:
+        """There is no budget."""
 
 
 class Host:
@@ -113,6 +134,7 @@ class RouterParts:
     fleet: Fleet
     recorder: Recorder
     redispatcher: Redispatcher
+    hedging: Hedging
 
 
 class RouterHost(Host):
@@ -128,7 +150,7 @@ class RouterHost(Host):
         router = self._join(connections, rng)
 
         async def on_recorded(subject: str, data: bytes) -> None:
-            outcomes = decode_outcomes(data)
+            outcomes = router.hedging.recorded(decode_outcomes(data))
             router.fleet.learned(outcomes)
             router.desk.recorded(outcomes)
 
@@ -136,6 +158,8 @@ class RouterHost(Host):
         await _until_done(router.fleet.start)
         await _until_done(router.recorder.start)
         await router.redispatcher.start()
+        if self.surroundings.hedges is not None:
+            await router.hedging.start()
         self.router = router
 
     async def ask(self, work: Callable[[RouterParts], Coroutine[Any, Any, Answer]], seconds: float) -> Answer:
@@ -164,9 +188,14 @@ class RouterHost(Host):
         capabilities = Capabilities([TEST_CAPABILITY_KEY])
         options = DispatchOptions(origin=self.name, capabilities=capabilities)
         choice = StrategyChoice(default="load_aware", fallback="random")
-        strategies = Strategies(makers(rng, Learned(), price=0.1), choice, telemetry=telemetry, rng=rng)
+        made, hedges = makers(rng, Learned(), price=0.1), self.surroundings.hedges
+        if hedges is not None:
+            made["load_aware"] = lambda: Impatient(rng, hedges)
+        strategies = Strategies(made, choice, telemetry=telemetry, rng=rng)
         decider = Decider(fleet, strategies, clock=clock, telemetry=telemetry)
         dispatcher = parts.dispatcher(connections, ledger, fleet, decider=decider, new_id=self._new_id, options=options)
+        hedging = Hedging(connections, ledger, fleet, strategies, decider=decider, dispatches=dispatcher.dispatches)
+        dispatcher.hedging = hedging
         allowed = self.surroundings.longest_timeout
         redispatcher = parts.redispatcher(
             bus,
@@ -186,7 +215,7 @@ class RouterHost(Host):
             telemetry=telemetry,
             on_retry=redispatcher.arm,
         )
-        return RouterParts(dispatcher, desk, fleet, recorder, redispatcher)
+        return RouterParts(dispatcher, desk, fleet, recorder, redispatcher, hedging)
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -214,7 +243,8 @@ class AgentHost(Host):
         connections = self.surroundings.connections(process)
         while True:
             engine = self.engine = self.surroundings.parts.engine(config, rng=rng)
-            engine.task(TASK_TYPE, timeout_seconds=LONGEST_SECONDS)(self._handler(process, rng))
+            twice = self.surroundings.hedges is not None
+            engine.task(TASK_TYPE, timeout_seconds=LONGEST_SECONDS, idempotent=twice)(self._handler(process, rng))
             try:
                 await engine.start(connections)
                 return

@@ -8,13 +8,15 @@ from typing import Any, cast
 from agent_engines.adapters.memory.ledger import MemoryLedger
 from agent_engines.adapters.memory.ledger_tables import OutcomeRow
 from agent_engines.domain.messages import Report
-from agent_engines.ports.ledger import Ledger
+from agent_engines.ports.ledger import Ledger, StoredTask
 from agent_engines.testing.evidence import Evidence
 
 from .network import Network
 from .process import Process
 
 LEDGER = "ledger"
+DISPATCHES = {"hedge": "hedged", "claim_due": "retried"}
+"""Calls that give out dispatches, as the evidence calls them. Planned tasks are given out by `claim_due` too, as generation 1."""
 
 
 class TerminalRows(dict[str, OutcomeRow]):
@@ -87,6 +89,10 @@ class _Part:
                 if name == "record":
                     reports: Sequence[Report] = arguments[0]
                     server.evidence.committed(reports)
+                elif name in DISPATCHES:
+                    claimed: Sequence[StoredTask] = value
+                    again = [(one.task.task_id, one.generation) for one in claimed if one.generation > 1]
+                    server.evidence.dispatched(DISPATCHES[name], again)
                 return value
 
             return await server.network.call(process, LEDGER, _told(name, arguments), work)
@@ -111,6 +117,8 @@ def _told(name: str, arguments: tuple[Any, ...]) -> str:
         return f"accept {[entry.task.task_id for entry in first or ()]}"
     if name == "record":
         return f"record {[(r.task_id, r.generation, r.attempt, str(r.kind), str(r.status)) for r in first or ()]}"
+    if name == "hedge":
+        return f"hedge {[(one.decision.task_id, one.first, one.decision.selected_agent) for one in first or ()]}"
     if name == "redispatched":
         return f"redispatched {[(task_id, decision.selected_agent) for task_id, decision in first or ()]}"
     return (

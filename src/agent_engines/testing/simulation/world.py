@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     accepted: int
     executions: int
+    hedges: int
     seconds: float
     """Virtual."""
     trace: tuple[str, ...] = ()
@@ -95,6 +96,9 @@ class World:
         self.surroundings = Surroundings(
             self._connect, loop, self.clock, Random(rng.getrandbits(64)), planted.parts, allowed
         )
+        # Of its own, so that a world without hedges is what it was before there were any.
+        hedges = Random(f"hedges {mode} {seed}")
+        self.surroundings.hedges = hedges if hedges.random() < 0.5 else None
         self.routers = [RouterHost(f"router-{n}", self.surroundings) for n in range(rng.choice((1, 2)))]
         self.agents = [
             AgentHost(f"agent-{n}", replica, self.surroundings, slots=rng.choice((1, 2, 8)))
@@ -162,6 +166,7 @@ class World:
             result=None if report is None else msgspec.json.decode(report.result),
             error="" if report is None or report.error is None else report.error.type,
             deadline=None if row is None else row.task.deadline,
+            legs=() if row is None or row.legs is None else tuple(row.legs),
         )
 
     def _connect(self, process: Process) -> tuple[Bus, Ledger]:
@@ -285,6 +290,7 @@ def simulate(seed: int, mode: Mode = Mode.LIVENESS, planted: Planted = SOUND, *,
         tasks=world.count,
         accepted=sum(call.op is Op.SUBMIT and call.phase is Phase.OK for call in history.calls),
         executions=len(world.surroundings.executions),
+        hedges=sum(fact.what == "hedged" for fact in world.evidence.facts),
         seconds=loop.time(),
         trace=tuple(world.network.trace or ()),
     )

@@ -28,6 +28,7 @@ moved AS (
         status = COALESCE(o.status, CASE WHEN t.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END),
         generation = t.generation + CASE WHEN o.status IS NULL AND t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
         attempt = t.attempt + CASE WHEN o.status IS NULL AND t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
+        legs = NULL,
         next_run_at = NULL,
         updated_at = to_timestamp($1)
     FROM due
@@ -82,6 +83,7 @@ moved AS (
     SET
         status = CASE WHEN t.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
         generation = t.generation + CASE WHEN t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
+        legs = NULL,
         updated_at = GREATEST(now(), to_timestamp($1))
     FROM due
     WHERE t.task_id = due.task_id
@@ -155,6 +157,7 @@ moved AS (
     SET
         status = CASE WHEN t.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
         generation = t.generation + CASE WHEN t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
+        legs = NULL,
         updated_at = GREATEST(now(), to_timestamp($1))
     FROM due
     WHERE t.task_id = due.task_id
@@ -237,7 +240,7 @@ redriven AS (
 )
 UPDATE tasks t
 SET
-    status = 'queued', generation = t.generation + 1, attempt = 1, next_run_at = NULL, started_at = NULL,
+    status = 'queued', generation = t.generation + 1, attempt = 1, next_run_at = NULL, started_at = NULL, legs = NULL,
     cancel_requested_at = NULL, updated_at = to_timestamp($2),
     deadline = CASE WHEN t.deadline > to_timestamp($2) THEN t.deadline END
 FROM past p

@@ -6,7 +6,8 @@ SELECT
     COALESCE(t.metadata->>'nonce', 'task-' || (r.result->>'n'), r.request_id) AS nonce,
     t.task_id IS NOT NULL AS submitted, t.idempotency_key, COALESCE(t.generation, r.generation) AS generation,
     COALESCE(t.max_attempts, 3) AS max_attempts, r.status, r.generation AS end_generation, r.result, r.error_type,
-    r.delivery, r.attempt, extract(epoch FROM t.deadline)::float8 AS deadline
+    r.delivery, r.attempt, extract(epoch FROM t.deadline)::float8 AS deadline,
+    ARRAY(SELECT l.key::int FROM jsonb_object_keys(t.legs) AS l (key) ORDER BY 1) AS legs
 FROM tasks t FULL JOIN task_results r USING (task_id)
 WHERE $1::text IS NULL OR starts_with(t.metadata->>'nonce', $1) OR COALESCE(t.task_id, r.task_id) = ANY($2::text[]);
 

@@ -3,6 +3,8 @@
 -- A task's own row may not be there yet (its acceptance commits in parallel): its outcome is kept all the same.
 -- COALESCE around the status keeps the planner from walking the index of all open tasks: counted while none was open, it
 -- looks like the cheapest way to find one, and stays so in the prepared plan when a million are.
+-- Of a hedged task (tasks.legs) only the last leg's failure ends it; the others come back as "leg" (record_falls), and one
+-- that was cancelled because the other leg had won as "outrun" (record_outrun).
 WITH i AS MATERIALIZED (
     SELECT
         i.place, i.task_id, i.request_id, COALESCE(i.task_type, ($4::text[])[1]) AS task_type, i.agent,
@@ -47,11 +49,15 @@ ended AS (
         AND COALESCE(t.status, '') IN ('queued', 'running', 'retrying')
         AND (
             i.status = 'success'
-            OR t.generation = i.generation
+            OR (t.legs IS NULL AND t.generation = i.generation)
+            OR (t.legs ? i.generation::text AND t.legs - i.generation::text = '{}')
             OR (i.status = 'cancelled' AND t.cancel_requested_at IS NOT NULL)
         )
         AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = i.task_id)
-    RETURNING t.task_id, t.generation <> i.generation AND i.status = 'success' AS late
+    RETURNING
+        t.task_id,
+        i.status = 'success'
+            AND NOT COALESCE(t.legs ? i.generation::text, t.generation = i.generation) AS late
 ),
 written AS (
     INSERT INTO task_results (
@@ -87,11 +93,15 @@ SELECT
     CASE
         WHEN i.task_id IN (SELECT task_id FROM written)
             THEN CASE WHEN i.task_id IN (SELECT task_id FROM ended) THEN 'late' ELSE 'orphan' END
-        WHEN r.task_id IS NULL AND t.generation IS DISTINCT FROM i.generation AND i.status <> 'success'
-            AND t.task_id IS NOT NULL THEN 'stale'
+        WHEN r.task_id IS NULL AND i.status <> 'success' AND t.legs ? i.generation::text
+            AND t.legs - i.generation::text <> '{}' THEN 'leg'
+        WHEN r.task_id IS NULL AND i.status <> 'success' AND t.task_id IS NOT NULL
+            AND NOT COALESCE(t.legs ? i.generation::text, t.generation = i.generation) THEN 'stale'
         WHEN r.task_id IS NULL THEN 'lost'
         WHEN (r.status, r.generation, r.attempt, r.delivery) = (i.status, i.generation, i.attempt, i.delivery)
             THEN 'duplicate'
+        WHEN i.status = 'cancelled' AND t.cancel_requested_at IS NULL AND r.generation <> i.generation
+            AND t.legs ?& ARRAY[i.generation::text, r.generation::text] THEN 'outrun'
         ELSE 'stale'
     END AS verdict
 FROM i
@@ -105,6 +115,7 @@ WHERE (i.task_id IN (SELECT task_id FROM ended WHERE NOT late)) IS NOT TRUE
 -- A task's own row may not be there yet: the attempt is noted, and the report comes once more (Recording.look_again),
 -- since an acceptance that commits beside this sees no more of it than this sees of the task.
 -- A task whose cancellation is wanted becomes due at once: whoever claims it cancels it.
+-- Of a hedged task only the last leg's failure does that; the others come back as "leg" (record_falls).
 WITH i AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -125,10 +136,14 @@ moved AS (
             WHEN t.cancel_requested_at IS NULL THEN to_timestamp(COALESCE(i.retry_at, i.completed_at, 0))
             ELSE to_timestamp(0)
         END,
+        legs = NULL,
         updated_at = COALESCE(to_timestamp(i.completed_at), now())
     FROM i
     WHERE t.task_id = i.task_id
-        AND t.generation = i.generation
+        AND (
+            (t.legs IS NULL AND t.generation = i.generation)
+            OR (t.legs ? i.generation::text AND t.legs - i.generation::text = '{}')
+        )
         AND COALESCE(t.status, '') IN ('queued', 'running')
         AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = i.task_id)
     RETURNING t.task_id
@@ -160,10 +175,13 @@ SELECT
     i.place,
     CASE
         WHEN i.task_id IN (SELECT task_id FROM noted) THEN 'early'
+        WHEN t.status IN ('queued', 'running') AND t.legs ? i.generation::text
+            AND t.legs - i.generation::text <> '{}' THEN 'leg'
         WHEN a.status <> 'running' THEN 'duplicate'
         ELSE 'stale'
     END AS verdict
 FROM i
+LEFT JOIN tasks t ON t.task_id = i.task_id
 LEFT JOIN attempts a
     ON a.task_id = i.task_id AND a.generation = i.generation AND a.attempt = i.attempt AND a.delivery = i.delivery
 WHERE (i.task_id IN (SELECT task_id FROM moved)) IS NOT TRUE;
@@ -180,12 +198,12 @@ moved AS (
     UPDATE tasks t
     SET
         status = 'running',
-        selected_agent = COALESCE(i.agent, t.selected_agent),
+        selected_agent = CASE WHEN t.legs IS NULL THEN COALESCE(i.agent, t.selected_agent) ELSE t.selected_agent END,
         started_at = COALESCE(to_timestamp(i.started_at), t.started_at),
         updated_at = COALESCE(to_timestamp(i.started_at), now())
     FROM i
     WHERE t.task_id = i.task_id
-        AND t.generation = i.generation
+        AND COALESCE(t.legs ? i.generation::text, t.generation = i.generation)
         AND COALESCE(t.status, '') IN ('queued', 'running')
         AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = i.task_id)
         AND NOT EXISTS (
@@ -217,6 +235,77 @@ FROM i
 LEFT JOIN attempts a
     ON a.task_id = i.task_id AND a.generation = i.generation AND a.attempt = i.attempt AND a.delivery = i.delivery
 WHERE (i.task_id IN (SELECT task_id FROM noted)) IS NOT TRUE;
+
+-- name: record_falls
+-- why: one leg of a hedged task has failed: noted as an attempt that did not end it, while the other leg goes on
+-- Of two that fail at the same moment one waits for the other here, finds itself the last, and comes to record_finals again.
+WITH i AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        $1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[],
+        $8::text[], $9::text[], $10::float8[], $11::float8[], $12::float8[], $13::float8[], $14::bigint[]
+    ) AS i (
+        place, task_id, agent, replica, generation, attempt, delivery,
+        error, error_type, started_at, completed_at, retry_at, cost, tokens
+    )
+),
+fallen AS (
+    UPDATE tasks t
+    SET
+        legs = t.legs - i.generation::text,
+        selected_agent = (SELECT min(other.value) FROM jsonb_each_text(t.legs - i.generation::text) other),
+        updated_at = COALESCE(to_timestamp(i.completed_at), now())
+    FROM i
+    WHERE t.task_id = i.task_id
+        AND t.legs ? i.generation::text
+        AND t.legs - i.generation::text <> '{}'
+        AND COALESCE(t.status, '') IN ('queued', 'running')
+        AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = i.task_id)
+    RETURNING t.task_id
+),
+noted AS (
+    INSERT INTO attempts (
+        task_id, generation, attempt, delivery, agent, replica, status, error, error_type, started_at, completed_at,
+        cost, tokens
+    )
+    SELECT
+        i.task_id, i.generation, i.attempt, i.delivery, COALESCE(i.agent, ''), i.replica, 'retrying', i.error,
+        i.error_type, to_timestamp(i.started_at), to_timestamp(i.completed_at), i.cost, i.tokens
+    FROM i
+    WHERE i.task_id IN (SELECT task_id FROM fallen)
+    ON CONFLICT (task_id, generation, attempt, delivery) DO UPDATE
+    SET
+        status = EXCLUDED.status, error = EXCLUDED.error, error_type = EXCLUDED.error_type,
+        started_at = COALESCE(EXCLUDED.started_at, attempts.started_at), completed_at = EXCLUDED.completed_at,
+        cost = EXCLUDED.cost, tokens = EXCLUDED.tokens
+    WHERE attempts.status = 'running'
+)
+SELECT i.place
+FROM i
+WHERE (i.task_id IN (SELECT task_id FROM fallen)) IS NOT TRUE;
+
+-- name: record_outrun
+-- why: the loser of a hedge: its outcome is unknown, and the record says so
+INSERT INTO attempts (
+    task_id, generation, attempt, delivery, agent, replica, status, error, error_type, started_at, completed_at
+)
+SELECT
+    i.task_id, i.generation, i.attempt, i.delivery, COALESCE(i.agent, ''), i.replica, 'cancelled',
+    (t.legs ->> r.generation::text) || ' was faster', $15, to_timestamp(i.started_at), to_timestamp(i.completed_at)
+FROM unnest(
+    $1::int[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[],
+    $8::text[], $9::text[], $10::float8[], $11::float8[], $12::float8[], $13::float8[], $14::bigint[]
+) AS i (
+    place, task_id, agent, replica, generation, attempt, delivery,
+    error, error_type, started_at, completed_at, retry_at, cost, tokens
+)
+JOIN tasks t ON t.task_id = i.task_id
+JOIN task_results r ON r.task_id = i.task_id
+ON CONFLICT (task_id, generation, attempt, delivery) DO UPDATE
+SET
+    status = EXCLUDED.status, error = EXCLUDED.error, error_type = EXCLUDED.error_type,
+    completed_at = EXCLUDED.completed_at
+WHERE attempts.status = 'running';
 
 -- name: heal
 -- why: an acceptance and an outcome that committed side by side leave the hint behind; the outcome is right
