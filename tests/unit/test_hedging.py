@@ -11,7 +11,9 @@ import pytest
 
 from agent_engines.domain import subjects
 from agent_engines.domain.agents import AgentMode, Load
-from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.breaker import BreakerState
+from agent_engines.domain.decisions import DecisionContext
+from agent_engines.domain.errors import NoEligibleAgent, Unavailable
 from agent_engines.domain.explanation import explanation
 from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import CancelOrder, Report, ReportKind, TaskMessage
@@ -248,6 +250,16 @@ async def test_without_another_agent_that_is_well_there_is_none(why: str) -> Non
         assert house.hedging.racing == 0
 
 
+async def test_an_agent_whose_breaker_is_only_being_tried_gets_no_second_legs() -> None:
+    async with hedging() as house:
+        context = DecisionContext(request_id="r:2", task_type="echo", task_id="t")
+        decider = house.dispatcher._decider
+        assert decider.second(context, "a").selected_agent == "b"
+        house.fleet._members["b"].breaker_state = BreakerState.HALF_OPEN
+        with pytest.raises(NoEligibleAgent, match="nobody but a may do this task now"):
+            decider.second(context, "a")
+
+
 async def test_the_second_leg_goes_to_the_same_kind_while_there_is_one() -> None:
     async with hedging(agents="") as house:
         await house.live("a", "b", metadata={"kind": "small"})
@@ -354,9 +366,10 @@ async def test_a_submission_that_is_refused_is_not_hedged() -> None:
         (result,) = await house.dispatcher.submit([TaskRequest(task_type="echo")])
         assert result.refused is not None
         house.bus.tasks._limit = 1000  # type: ignore[attr-defined]
-        await house.clock.advance(60.0)
-        assert await house.sent() == 0
+        await house.clock.advance(WAIT)
         assert house.hedging.watching == 0
+        assert house.telemetry.decisions["adaptive", "hedged"] == 0, "nobody was even asked"
+        assert await house.sent() == 0
 
 
 async def test_the_heap_does_not_keep_what_has_ended() -> None:
