@@ -14,6 +14,7 @@ from agent_engines.adapters.clock import SystemClock
 from agent_engines.adapters.jetstream.bus import JetStreamBus
 from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.adapters.postgres import migrate
+from agent_engines.adapters.postgres.evidence import LedgerEvidence
 from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.legs import LOST
 from agent_engines.domain.tasks import TaskRequest, TaskStatus
@@ -122,6 +123,10 @@ async def test_a_stalled_task_is_done_by_another_agent_and_the_stalled_handler_i
         logged = {one.decision.request_id: one.status for one in await house.ledger.decisions.history(0.0, 10)}
         assert logged == {"req": TaskStatus.CANCELLED, "req:2": TaskStatus.SUCCESS}
         assert await _ends(postgres_url, task_id) == [("success", 2)]
+        evidence = await LedgerEvidence.connect(postgres_url)
+        (row,) = await evidence.rows()
+        await evidence.close()
+        assert (row.generation, row.end_generation, row.legs) == (2, 2, (1, 2)), "what fault runs judge by"
         assert house.telemetry.decisions["adaptive", "hedged"] == 1
         assert len(house.ran) == 2, "nothing was started besides"
 

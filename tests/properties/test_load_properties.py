@@ -159,6 +159,17 @@ def test_hedges_never_exceed_their_share(wanted: list[bool]) -> None:
         assert spent <= BUDGET * decisions + BURST
 
 
+def test_a_first_leg_that_outlasts_its_wait_makes_the_next_ones_longer() -> None:
+    """Nobody tells how long a loser would have taken: without this the waits would shrink with every hedge that wins."""
+    hedges = Hedges()
+    before = hedges.after(1.0)
+    hedges.outlasted()
+    after = hedges.after(1.0)
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
 def test_a_hedge_waits_for_the_tail_of_what_was_seen() -> None:
     rng = np.random.default_rng(1)
     hedges = Hedges()

@@ -197,3 +197,36 @@ def test_a_terminal_row_is_written_once() -> None:
     assert rules(sound(facts=[*WORLD, Fact("changed", "row", "t", CANCELLED)])) == {"end changed"}
     assert rules(sound(facts=[*WORLD, WORLD[4]])) == {"two ends"}
     assert rules(sound(facts=[*WORLD, Fact("removed", "row", "t", SUCCESS), WORLD[4]])) == set(), "reopened in between"
+
+
+def committed(generation: int, status: TaskStatus, kind: str) -> Fact:
+    return Fact("committed", "report", ("t", generation, 1, 1, kind), status)
+
+
+HEDGED, RETRIED = Fact("hedged", "task", ("t", 2)), Fact("retried", "task", ("t", 3))
+LEFT, RIGHT = committed(1, TaskStatus.RETRYING, "retry"), committed(2, TaskStatus.FAILED, "final")
+
+
+@pytest.mark.parametrize("facts", [[LEFT, RIGHT, RETRIED], [RIGHT, LEFT, RETRIED]])
+def test_the_next_attempt_waits_for_both_legs_of_a_hedge(facts: list[Fact]) -> None:
+    rows = [row(end_generation=3, generation=3)]
+    assert rules(sound(rows=rows, facts=[HEDGED, *facts])) == set()
+    for missing in (LEFT, RIGHT):
+        early = [fact for fact in facts if fact is not missing]
+        assert rules(sound(rows=rows, facts=[HEDGED, *early, missing])) == {"retried beside a leg"}
+    started = committed(2, TaskStatus.RUNNING, "started")
+    assert rules(sound(rows=rows, facts=[HEDGED, LEFT, started, RETRIED])) == {"retried beside a leg"}
+
+
+def test_a_task_is_hedged_once_and_never_in_its_last_attempt() -> None:
+    assert rules(sound(facts=[HEDGED])) == set()
+    assert rules(sound(facts=[HEDGED, Fact("hedged", "task", ("t", 3))])) == {"hedged again"}
+    assert rules(sound(rows=[row(max_attempts=1)], facts=[HEDGED])) == {"hedged the last attempt"}
+
+
+def test_either_leg_of_a_hedge_may_end_its_task_and_nobody_else() -> None:
+    failed = {"end": TaskStatus.FAILED, "result": None, "generation": 2}
+    for generation in (1, 2):
+        assert rules(sound(rows=[row(**failed, end_generation=generation, legs=(generation,))])) == set()
+    assert rules(sound(rows=[row(**failed, end_generation=1)])) == {"stale end"}
+    assert rules(sound(rows=[row(**failed, end_generation=1, legs=(2,))])) == {"stale end"}

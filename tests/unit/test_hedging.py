@@ -11,7 +11,9 @@ import pytest
 
 from agent_engines.domain import subjects
 from agent_engines.domain.agents import AgentMode, Load
-from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.breaker import BreakerState
+from agent_engines.domain.decisions import DecisionContext
+from agent_engines.domain.errors import NoEligibleAgent, Unavailable
 from agent_engines.domain.explanation import explanation
 from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import CancelOrder, Report, ReportKind, TaskMessage
@@ -133,11 +135,12 @@ async def test_both_legs_are_decisions_and_the_second_one_says_why() -> None:
         assert any("Hedged after" in sentence for sentence in explanation(hedge))
 
 
-async def test_the_loser_teaches_nothing_and_the_winner_does() -> None:
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_the_loser_teaches_nothing_and_the_winner_does(winner: int) -> None:
     async with hedging() as house:
-        _, second = await house.hedged()
-        await house.told(house.report(second))
-        assert [(lesson.kind, lesson.quality) for lesson in house.lessons] == [(second.agent, 1.0)]
+        legs = await house.hedged()
+        await house.told(house.report(legs[winner]))
+        assert [(lesson.kind, lesson.quality) for lesson in house.lessons] == [(legs[winner].agent, 1.0)]
         assert house.strategies._open == {}
         assert house.strategies._first == {}
 
@@ -248,23 +251,24 @@ async def test_without_another_agent_that_is_well_there_is_none(why: str) -> Non
         assert house.hedging.racing == 0
 
 
+async def test_an_agent_whose_breaker_is_only_being_tried_gets_no_second_legs() -> None:
+    async with hedging() as house:
+        context = DecisionContext(request_id="r:2", task_type="echo", task_id="t")
+        decider = house.dispatcher._decider
+        assert decider.second(context, "a").selected_agent == "b"
+        house.fleet._members["b"].breaker_state = BreakerState.HALF_OPEN
+        with pytest.raises(NoEligibleAgent, match="nobody but a may do this task now"):
+            decider.second(context, "a")
+
+
 async def test_the_second_leg_goes_to_the_same_kind_while_there_is_one() -> None:
     async with hedging(agents="") as house:
         await house.live("a", "b", metadata={"kind": "small"})
-        await house.live("c", metadata={"kind": "large", "cost_per_task": 0.0})
-        seen: set[str] = set()
-        for _ in range(4):
-            first = await house.first(requirements={"kind": ["small", "large"]})
-            await house.clock.advance(WAIT)
-            (second,) = [message for agent in "abc" for message in await house.queued(agent)]
-            assert second.agent != first.agent
-            if first.agent in "ab":
-                assert second.agent in "ab"
-            seen.add(first.agent)
-            await house.told(house.report(first))
-            await house.live("a", "b", metadata={"kind": "small"})
-            await house.live("c", metadata={"kind": "large", "cost_per_task": 0.0})
-        assert seen & {"a", "b"}
+        await house.live("c", metadata={"kind": "large"})
+        context = DecisionContext(request_id="r:2", task_type="echo", task_id="t")
+        second = house.dispatcher._decider.second
+        assert {second(context, "a").selected_agent for _ in range(40)} == {"b"}
+        assert {second(context, "c").selected_agent for _ in range(40)} == {"a", "b"}, "nobody is like it"
 
 
 @pytest.mark.parametrize("trouble", ["ledger", "queues", "bus"])
@@ -284,16 +288,21 @@ async def test_nothing_is_hedged_while_something_is_degraded(trouble: str) -> No
 
 
 async def test_a_fleet_that_is_nearly_full_is_not_hedged_on() -> None:
+    """Nothing is hedged meanwhile, so the budget is not what keeps it."""
     async with hedging() as house:
-        for _ in range(60):
-            await house.live("a", "b", load=Load(slots=10, running=10))
-            await house.submit()
-            await house.clock.advance(1.0)
-        hedges = house.telemetry.decisions["adaptive", "hedged"]
-        await house.sent()
-        await house.submit()
-        await house.clock.advance(30.0)
-        assert house.telemetry.decisions["adaptive", "hedged"] == hedges
+
+        async def a_minute(running: int) -> None:
+            for _ in range(60):
+                await house.live("a", "b", load=Load(slots=10, running=running), idempotent=False)
+                await house.submit()
+                await house.clock.advance(1.0)
+
+        await a_minute(10)
+        hedger = house.strategies.hedger("adaptive")
+        assert hedger is not None
+        assert hedger.hedge_after(1.0) is None
+        await a_minute(1)
+        assert hedger.hedge_after(1.0) is not None
 
 
 async def test_hedges_stay_within_their_share_of_decisions() -> None:
@@ -354,9 +363,10 @@ async def test_a_submission_that_is_refused_is_not_hedged() -> None:
         (result,) = await house.dispatcher.submit([TaskRequest(task_type="echo")])
         assert result.refused is not None
         house.bus.tasks._limit = 1000  # type: ignore[attr-defined]
-        await house.clock.advance(60.0)
-        assert await house.sent() == 0
+        await house.clock.advance(WAIT)
         assert house.hedging.watching == 0
+        assert house.telemetry.decisions["adaptive", "hedged"] == 0, "nobody was even asked"
+        assert await house.sent() == 0
 
 
 async def test_the_heap_does_not_keep_what_has_ended() -> None:
