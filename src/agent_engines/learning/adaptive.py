@@ -175,7 +175,8 @@ class Adaptive:
 
         Raises ValueError naming a field that cannot be used; then nothing was taken in.
         """
-        made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, self._features(context))
+        features = None if outcome.get("cancelled") else self._features(context)
+        made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, features)
         row = self._loads.row(str(candidate["agent"]))
         sent = self._loads.back(str(context.get("task_id")), row)
         if made is None:
