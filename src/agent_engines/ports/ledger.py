@@ -318,7 +318,6 @@ class DecisionLog(Protocol):
 
     async def outlines(self, since: float, limit: int) -> list[LoggedDecision]:
         """As `history`, the decisions without words, context and numbers; `eligible` names everybody."""
-        ...
 
     async def history(self, since: float, limit: int) -> list[LoggedDecision]:
         """Dispatched decisions with their outcomes, oldest first."""

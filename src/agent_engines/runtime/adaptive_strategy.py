@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from msgspec.structs import force_setattr
 
@@ -131,9 +130,11 @@ class AdaptiveStrategy:
 
     def learn(self, ticket: Ticket, outcome: Mapping[str, Any]) -> Lesson | None:
         lesson = self._adaptive.lesson(ticket.context, ticket.candidate, outcome)
-        if lesson is None or ticket.raw is None:
-            return lesson
-        return msgspec.structs.replace(lesson, raw=ticket.raw, confidence=ticket.confidence)
+        if lesson is not None and ticket.raw is not None:
+            # Made for this outcome, nobody else has it yet.
+            force_setattr(lesson, "raw", ticket.raw)
+            force_setattr(lesson, "confidence", ticket.confidence)
+        return lesson
 
     def observe(self, agent: str, outcome: Mapping[str, Any]) -> None:
         self._adaptive.lesson({}, {"agent": agent}, outcome)
@@ -217,7 +218,8 @@ def _recorded(
     if len(places) > FEW:
         shown = _shown(choice, places)
         places = [places[kind] for kind in shown]
-        numbers = [part[shown].tolist() for part in _parts(weighed)]
+        kinds = np.array(shown)
+        numbers = [part.take(kinds).tolist() for part in _parts(weighed)]
     else:
         numbers = [part.tolist() for part in _parts(weighed)]
     task_type, usual, now = context.task_type, moment.usual, moment.now

@@ -256,7 +256,14 @@ class MemoryDecisionLog:
 
 def _outline(decision: Decision) -> Decision:
     return msgspec.structs.replace(
-        decision, reasoning="", candidates=(), rejected=(), context=None, eligible=decision.agents, terms={}, fallback=""
+        decision,
+        reasoning="",
+        candidates=(),
+        rejected=(),
+        context=None,
+        eligible=decision.agents,
+        terms={},
+        fallback="",
     )
 
 
