@@ -83,7 +83,7 @@ async def bare_turns(options: argparse.Namespace, callers: int) -> None:
             await ended
         return True
 
-    await _turns(one, callers)
+    await _turns(options, one, callers)
     await submitter.close()
 
 
@@ -99,7 +99,7 @@ async def ours_turns(options: argparse.Namespace, callers: int) -> None:
             await handle.result(timeout=60)
             return True
 
-        await _turns(one, callers)
+        await _turns(options, one, callers)
 
 
 async def raw_publish(options: argparse.Namespace) -> None:
@@ -151,7 +151,7 @@ async def raw_request(options: argparse.Namespace) -> None:
         await wire.requests.request("raw.ask", PAYLOAD, 5.0)
         return True
 
-    await _turns(one, 1)
+    await _turns(options, one, 1)
     await other.close()
     await wire.close()
 
@@ -190,8 +190,9 @@ async def _warm(work: Callable[[Sequence[str]], Awaitable[None]]) -> None:
     gc.collect()
 
 
-async def _turns(one: Callable[[], Awaitable[bool]], callers: int) -> None:
+async def _turns(options: argparse.Namespace, one: Callable[[], Awaitable[bool]], callers: int) -> None:
     times: list[float] = []
+    cpu = cpu_seconds(options.pids)
 
     async def call() -> None:
         while True:
@@ -203,7 +204,11 @@ async def _turns(one: Callable[[], Awaitable[bool]], callers: int) -> None:
     await asyncio.gather(*(call() for _ in range(callers)))
     # The first ones open connections and fill caches.
     steady = times[len(times) // 10 :]
-    tell(p50_ms=percentile(steady, 0.5) * 1e3, p99_ms=percentile(steady, 0.99) * 1e3)
+    tell(
+        p50_ms=percentile(steady, 0.5) * 1e3,
+        p99_ms=percentile(steady, 0.99) * 1e3,
+        cpu_per_1000=1000.0 * (cpu_seconds(options.pids) - cpu) / len(times),
+    )
 
 
 def _requests(count: int) -> list[TaskRequest]:

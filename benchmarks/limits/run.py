@@ -109,7 +109,8 @@ class System:
 
 @contextlib.contextmanager
 def process(command: list[str], **environment: str) -> Generator[subprocess.Popen[bytes]]:
-    surroundings = {**os.environ, "PYTHONPATH": str(HERE), **environment}
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    surroundings = {**os.environ, "PYTHONPATH": path, **environment}
     running = subprocess.Popen(
         command, cwd=HERE, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if environment else None
     )

@@ -740,6 +740,20 @@ class TestDecisions:
         assert (under_way.decision.task_id, under_way.status) == ("open", None)
         assert [one.decision.task_id for one in await ledger.decisions.history(NOW + 1, 1)] == ["bad"]
 
+    async def test_an_outline_says_of_a_decision_what_judging_it_needs(self, ledger: Ledger) -> None:
+        chosen = decision("r-few", "few", at=NOW)
+        among = msgspec.structs.replace(decision("r-many", "many", at=NOW + 1), eligible=("ann", "ben", "cleo"))
+        entries = [entry("few", at=NOW), entry("many", at=NOW + 1)]
+        await ledger.tasks.accept([Entry(one.task, told) for one, told in zip(entries, (chosen, among), strict=True)])
+        await ledger.tasks.record([success("few", quality=0.5, cost=2.0), retry("many")])
+        whole, outlines = await ledger.decisions.history(NOW, 10), await ledger.decisions.outlines(NOW, 10)
+        assert [one.decision.agents for one in outlines] == [chosen.agents, ("ann", "ben", "cleo")]
+        for one, outline in zip(whole, outlines, strict=True):
+            assert (outline.status, outline.quality, outline.cost) == (one.status, one.quality, one.cost)
+            for name in ("request_id", "task_type", "selected_agent", "propensity", "policy_version", "created_at"):
+                assert getattr(outline.decision, name) == getattr(one.decision, name)
+            assert outline.decision.deterministic == one.decision.deterministic
+
 
 class TestAgents:
     async def test_what_an_agent_says_is_replaced_and_what_an_operator_says_stays(self, ledger: Ledger) -> None:

@@ -258,3 +258,18 @@ def test_exactly_so_many_calls_are_needed_before_their_share_counts() -> None:
     tried.succeeded(permit, 0.0)
     fail(tried, 0.0, 20)
     assert tried.state(0.0) is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("failures", [0, 2, 3])
+def test_a_success_without_a_permit_counts_while_the_breaker_is_closed_and_only_then(failures: int) -> None:
+    plain, tried = breaker(), breaker()
+    for one in (plain, tried):
+        fail(one, 1.0, failures)
+    permit = plain.permit(1.0)
+    assert tried.worked(1.0) is (permit is not None)
+    if permit is not None:
+        plain.succeeded(permit, 1.0)
+    for one in (plain, tried):
+        if permit is not None:
+            fail(one, 1.0, 2)
+        assert one.state(1.0) is (BreakerState.CLOSED if failures < 3 else BreakerState.OPEN)

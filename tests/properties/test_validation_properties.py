@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +75,14 @@ def _depth(value: object) -> int:
     if isinstance(value, list):
         return 1 + max((_depth(inner) for inner in value), default=0)
     return 0
+
+
+@given(st.integers(0, 1000), st.integers(300, 330), st.integers(0, 1000), st.booleans())
+def test_a_number_of_309_digits_is_found_wherever_it_stands(before: int, digits: int, after: int, spaced: bool) -> None:
+    filling = ("1," if spaced else "\n ") * before
+    payload = f'[{filling}"{"x" * (before % 7)}",{"9" * digits},"{"y" * after}"]'.encode()
+    if digits < 309:
+        assert accepted(TaskRequest(task_type="x", payload=msgspec.Raw(payload))) == payload
+    else:
+        with pytest.raises(InvalidRequest, match="out of range"):
+            accepted(TaskRequest(task_type="x", payload=msgspec.Raw(payload)))

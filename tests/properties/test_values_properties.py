@@ -146,3 +146,22 @@ def test_a_snapshot_that_is_damaged_is_refused() -> None:
         values.restore(values.snapshot()[:-3])
     with pytest.raises(ValueError, match="format 9"):
         values.restore(values.snapshot().replace(b"format\x01", b"format\x09"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_prediction_is_never_older_than_the_last_lesson(seed: int) -> None:
+    asked, asked_once, kinds = Values(), Values(), np.arange(4)
+    for at, lesson in enumerate(lessons(seed, 120)):
+        for values in (asked, asked_once):
+            values.learn(lesson)
+        if asked.kinds < 3:
+            continue
+        found = [asked.predict(kinds, "sum", None) for _ in range(2)]
+        if at % 40 == 39:
+            found.append(asked_once.predict(kinds, "sum", None))
+            restored = Values()
+            restored.predict(np.arange(1), "sum", None)
+            restored.restore(asked.snapshot())
+            found.append(restored.predict(kinds, "sum", None))
+        for means, widths in found[1:]:
+            assert (means.tolist(), widths.tolist()) == (found[0][0].tolist(), found[0][1].tolist())

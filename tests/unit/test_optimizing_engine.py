@@ -273,7 +273,7 @@ async def test_a_ledger_that_is_away_keeps_the_estimates_and_is_told_of(bench: B
     async def away(since: float, limit: int) -> list[LoggedDecision]:
         raise Unavailable("the database is away")
 
-    bench.ledger.decisions.history = away  # type: ignore[method-assign]
+    bench.ledger.decisions.outlines = away  # type: ignore[method-assign]
     await bench.clock.advance(5)
     found = await bench.ask()
     assert found["rows"] == 20

@@ -25,6 +25,9 @@ from agent_engines.runtime.engine import Engine
 FAREWELL_SECONDS = 1.5
 """After the grace: a process is gone two seconds after it (RELIABILITY 5.2, S1)."""
 LEAST_SECONDS = 0.5
+COLLECT_AFTER = (20_000, 10, 50)
+"""New objects, young and middle collections until the next one. A batch of 500 tasks makes 10,000 objects that live until its
+commit: by default (700, 10, 10) the collector walks them over and over, and with each tenth walk of the young all there is."""
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 
 
@@ -73,6 +76,7 @@ async def _host(assemble: Callable[[], Awaitable[Hosted]]) -> int:
         hosted.announce()
         # What was imported lives as long as the process: the collector need not look at it again.
         gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         await stop.wait()
         log.info("Engine process drains", agent=hosted.engine.config.agent_id)
     finally:

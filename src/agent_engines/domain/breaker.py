@@ -122,6 +122,14 @@ class Breaker:
         self._probes_out += 1
         return Permit(self._period, probe=True)
 
+    def worked(self, now: float) -> bool:
+        """A call without a permit worked. False when the breaker is not closed: then only a permit's word counts."""
+        if self._state is not BreakerState.CLOSED:
+            return False
+        self._failures_in_row = 0
+        self._slice(now)[0] += 1
+        return True
+
     def succeeded(self, permit: Permit, now: float) -> None:
         """The call worked."""
         if permit.period != self._period:

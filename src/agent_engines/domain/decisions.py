@@ -9,7 +9,7 @@ import msgspec
 from .terms import NO_TERMS, Terms
 
 
-class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionContext(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the router may look at. `request_id` names the decision; `now` is epoch seconds."""
 
     request_id: str
@@ -30,7 +30,7 @@ class DecisionContext(msgspec.Struct, frozen=True, kw_only=True):
     """What one unit of cost is worth to this tenant now, in units of success; None: the policy's own price."""
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One eligible agent with the numbers the choice was made from."""
 
     agent: str
@@ -58,14 +58,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """How likely it was to be chosen; None: the strategy tells that of the chosen one only."""
 
 
-class Rejection(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True, gc=False):
     """An agent that could not be chosen, and the reason."""
 
     agent: str
     reason: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The complete decision record; everything needed to explain it and to learn from it."""
 
     request_id: str

@@ -94,18 +94,21 @@ def reasoning(candidates: Sequence[Candidate], place: int, circumstances: Circum
         f"Kept {considered} of {known} agents; {strategy} chose {chosen.agent} ({how}{chance}): {_prospects(chosen)}, "
         f"{chosen.in_flight} in flight on {chosen.slots} slots."
     )
+    if len(candidates) == 1 and not rejected:
+        return text
     parts: list[str] = []
     rival = _best_other(candidates, place)
     if rival is not None and chosen.score is not None and rival.score is not None:
         parts.append(f"Next was {rival.agent} ({_prospects(rival)}), margin {chosen.score - rival.score:+.4f}")
         if terms and rival.score < chosen.score:
-            parts.append(Counterfactual(candidates, terms).sentence(rival))
+            sentence = Counterfactual(candidates, terms).sentence(rival)
+            if sentence:
+                parts.append(sentence)
     if rejected:
         shown = "; ".join(f"{fallen.agent} {fallen.reason}" for fallen in rejected[:SHOWN_REJECTIONS])
         more = f" and {len(rejected) - SHOWN_REJECTIONS} more" if len(rejected) > SHOWN_REJECTIONS else ""
         parts.append(f"not eligible: {shown}{more}")
-    said = "; ".join(part for part in parts if part)
-    return f"{text} {said}." if said else text
+    return f"{text} {'; '.join(parts)}." if parts else text
 
 
 def explanation(decision: Decision) -> list[str]:
@@ -188,9 +191,14 @@ def _prospects(candidate: Candidate) -> str:
 
 
 def _best(candidates: Sequence[Candidate]) -> Candidate | None:
-    scored = [one for one in candidates if one.score is not None]
-    return max(scored, key=lambda one: one.score or 0.0) if scored else None
+    return _best_other(candidates, -1)
 
 
 def _best_other(candidates: Sequence[Candidate], place: int) -> Candidate | None:
-    return _best([one for position, one in enumerate(candidates) if position != place])
+    """The one with the largest score except at `place`; of equals the first, None where nobody has a score."""
+    best, most = None, 0.0
+    for position, one in enumerate(candidates):
+        score = one.score
+        if score is not None and position != place and (best is None or score > most):
+            best, most = one, score
+    return best

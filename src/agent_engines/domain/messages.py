@@ -18,7 +18,7 @@ from .terms import DEFAULT_TENANT
 VERSION = 1
 
 
-class TaskMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class TaskMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One dispatch of one task to one agent. (generation, delivery) is its epoch: generation counts dispatches."""
 
     v: int = VERSION
@@ -66,7 +66,7 @@ class Judge(msgspec.Struct, frozen=True, omit_defaults=True):
     comment: str = ""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an agent says about one attempt; enough to rebuild the ledger's rows from it."""
 
     v: int = VERSION
@@ -145,7 +145,7 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
     """When it was ordered; 0: when it arrives."""
 
 
-class Acceptance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The answer to a submission: durable from here on."""
 
     task_id: str
@@ -188,7 +188,7 @@ class SubmitReply(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[SubmitResult, ...]
 
 
-class SubmitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SubmitResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     accepted: Acceptance | None = None
     refused: Refusal | None = None
 

@@ -65,7 +65,7 @@ class PriorityClass(StrEnum):
         return cls.NORMAL if priority == DEFAULT_PRIORITY else cls.LOW
 
 
-class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why an attempt or a task did not succeed, as the outside sees it."""
 
     type: str
@@ -102,7 +102,7 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     affinity: Affinity | None = None
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An accepted request: identified, validated, its payload kept as the caller's own JSON bytes."""
 
     task_id: str

@@ -139,7 +139,7 @@ class OptimizingEngine(Engine):
         waiting: float | None = None
         fresh, size = 0, PAGE
         for _ in range(MOST_PAGES):
-            page = await self._ledger.decisions.history(since, size)
+            page = await self._ledger.decisions.outlines(since, size)
             added, oldest_waiting = self._take(page, now, outcomes)
             fresh += added
             waiting = oldest_waiting if waiting is None else waiting

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec.structs import force_setattr
 
 from .candidates import Candidates, arranged, kind_of, parent_of
 from .exploration import Draws, shares, taken, winners
@@ -191,9 +192,11 @@ class Adaptive:
                 self._hedges.told(latency, sent.seconds)
             service, work = _number(outcome.get("service")), _number(outcome.get("work"))
             self._loads.succeeded(row, service, work, now, sent_at=math.inf if sent is None else sent.at)
-        if sent is None:
-            return made
-        return msgspec.structs.replace(made, raw=sent.raw, confidence=sent.confidence)
+        if sent is not None:
+            # Made above, nobody else has it yet.
+            force_setattr(made, "raw", sent.raw)
+            force_setattr(made, "confidence", sent.confidence)
+        return made
 
     def report(self, agent: str, in_flight: float, now: float) -> None:
         """A replica's own word on how many requests it has."""

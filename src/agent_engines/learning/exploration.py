@@ -51,8 +51,7 @@ def winners(means: Floats, widths: Floats, draws: Floats) -> NDArrayInt:
 
 def shares(won: NDArrayInt, kinds: int, floor: float) -> Floats:
     """How often each kind won, mixed with a uniform distribution of weight `floor`."""
-    found = np.bincount(won, minlength=kinds).astype(np.float64)
-    found *= (1.0 - floor) / len(won)
+    found: Floats = np.multiply(np.bincount(won, minlength=kinds), (1.0 - floor) / len(won))
     found += floor / kinds
     return found
 

@@ -26,6 +26,10 @@ NOISE, NOISE_WEIGHT = 0.15, 30.0
 """Variance of one outcome, and how many outcomes it counts for: a first run of equal ones must not look like certainty."""
 
 
+_total = np.add.reduce
+"""What `sum` does, without its wrapper."""
+
+
 class CellsState(msgspec.Struct, frozen=True):
     """`rows`: counts, sums and 1 / (count + prior), one column for each row of the table."""
 
@@ -106,15 +110,17 @@ class Intercepts:
         total, every = self._all.totals
         pool = (every + FIRST_GUESS * GUESS_WEIGHT) / (total + GUESS_WEIGHT)
         noise = (max(self._squares - total * pool * pool, 0.0) + NOISE * NOISE_WEIGHT) / (total + NOISE_WEIGHT)
-        _, sums, inverse = self._all.rows[:, rows]
-        own = sums + KIND_PRIOR * pool
+        table = self._all.rows
+        inverse = table[2, rows]
+        own = table[1, rows] + KIND_PRIOR * pool
         own *= inverse
         known = self._types.get(task_type)
         if known is None:
             return own, np.sqrt((inverse + 1.0 / CELL_PRIOR) * noise)
-        counts, sums, weight = known.rows[:, rows]
+        table = known.rows
+        counts, sums, weight = table[0, rows], table[1, rows], table[2, rows]
         # How much harder this type is, over those of these kinds that did it.
-        harder = (float(sums.sum()) - float(own.dot(counts))) / (float(counts.sum()) + TYPE_PRIOR)
+        harder = (float(_total(sums)) - float(own.dot(counts))) / (float(_total(counts)) + TYPE_PRIOR)
         own += harder
         own *= CELL_PRIOR
         own += sums

@@ -19,6 +19,10 @@ NEWCOMER_PRIOR = 10.0
 """Outcomes of quality 0 that the newcomer's expectation starts with."""
 
 
+_total = np.add.reduce
+"""What `sum` does, without its wrapper."""
+
+
 class RidgeState(msgspec.Struct, frozen=True):
     inverse: Array
     weights: Array
@@ -36,6 +40,7 @@ class Ridge:
         self._used = 1
         self._inverse = np.eye(size)[None] / penalty
         self._weights = np.zeros((1, size))
+        self._square = np.empty((size, size))
 
     @property
     def rows(self) -> int:
@@ -64,11 +69,13 @@ class Ridge:
 
     def learn(self, row: int, encoded: Floats, quality: float) -> None:
         """Take in one outcome."""
-        inverse, weights = self._inverse[row], self._weights[row]
-        gain = (inverse * encoded).sum(axis=1)
-        scale = 1.0 / (1.0 + float((encoded * gain).sum()))
-        inverse -= np.multiply.outer(gain, gain * scale)
-        weights += gain * (scale * (quality - float((weights * encoded).sum())))
+        inverse, weights, square = self._inverse[row], self._weights[row], self._square
+        np.multiply(inverse, encoded, out=square)
+        gain: Floats = _total(square, axis=1)
+        scale = 1.0 / (1.0 + float(_total(encoded * gain)))
+        np.multiply(gain[:, None], gain * scale, out=square)
+        inverse -= square
+        weights += gain * (scale * (quality - float(_total(weights * encoded))))
         self._seen += 1.0
         self._weights[NEWCOMER, -1] += (quality - self._weights[NEWCOMER, -1]) / self._seen
         if self._forgetting < 1.0:

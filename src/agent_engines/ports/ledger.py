@@ -31,14 +31,14 @@ from .tenants import TenantStore
 from .verdicts import Verdict
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A task with the decision that dispatches it, written together."""
 
     task: Task
     decision: Decision
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What the ledger already held under a task id that was to be accepted."""
 
     task_id: str
@@ -312,13 +312,16 @@ class DecisionLog(Protocol):
 
     async def log(self, decisions: Sequence[Decision]) -> None:
         """Record decisions that dispatched nothing (recommendations)."""
-        ...
 
     async def decision(self, request_id: str) -> Decision:
         """Raises NotFound."""
         ...
 
     async def decisions(self, wanted: DecisionFilter) -> Page: ...
+
+    async def outlines(self, since: float, limit: int) -> list[LoggedDecision]:
+        """As `history`, the decisions without words, context and numbers; `eligible` names everybody."""
+        ...
 
     async def history(self, since: float, limit: int) -> list[LoggedDecision]:
         """Dispatched decisions with their outcomes, oldest first."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from msgspec.structs import force_setattr
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import drawn
-from agent_engines.learning.adaptive import Adaptive, Choice, Options
+from agent_engines.learning.adaptive import Adaptive, Choice, Options, Weighed
+from agent_engines.learning.features import Floats
 from agent_engines.learning.lesson import Lesson
 from agent_engines.learning.task_features import task_vector
 
@@ -131,9 +131,11 @@ class AdaptiveStrategy:
 
     def learn(self, ticket: Ticket, outcome: Mapping[str, Any]) -> Lesson | None:
         lesson = self._adaptive.lesson(ticket.context, ticket.candidate, outcome)
-        if lesson is None or ticket.raw is None:
-            return lesson
-        return msgspec.structs.replace(lesson, raw=ticket.raw, confidence=ticket.confidence)
+        if lesson is not None and ticket.raw is not None:
+            # Made for this outcome, nobody else has it yet.
+            force_setattr(lesson, "raw", ticket.raw)
+            force_setattr(lesson, "confidence", ticket.confidence)
+        return lesson
 
     def observe(self, agent: str, outcome: Mapping[str, Any]) -> None:
         self._adaptive.lesson({}, {"agent": agent}, outcome)
@@ -224,29 +226,34 @@ def _recorded(
     """(candidates with their numbers, where the chosen one is among them)."""
     weighed = choice.weighed
     places: list[int] = weighed.best.tolist()
-    finish = weighed.finish
-    found: list[Candidate] = []
-    place = 0
-    for kind in _shown(choice, places):
-        at = places[kind]
-        if at == choice.position:
-            place = len(found)
-        candidate = field.members[at].candidate(context.task_type, moment.usual, moment.now)
-        # Made above for this decision alone: the policy's numbers take the place of the fleet's.
-        if finish is not None:
-            force_setattr(candidate, "completion_ms", 1000.0 * float(finish[kind]))
-        force_setattr(candidate, "quality", float(weighed.quality[kind]))
-        force_setattr(candidate, "doubt", float(weighed.width[kind]))
-        force_setattr(candidate, "score", float(weighed.utility[kind]))
-        force_setattr(candidate, "probability", float(weighed.probabilities[kind]))
-        found.append(candidate)
-    return tuple(found), place
+    if len(places) > FEW:
+        shown = _shown(choice, places)
+        places = [places[kind] for kind in shown]
+        kinds = np.array(shown)
+        numbers = [part.take(kinds).tolist() for part in _parts(weighed)]
+    else:
+        numbers = [part.tolist() for part in _parts(weighed)]
+    task_type, usual, now = context.task_type, moment.usual, moment.now
+    found = [field.members[at].candidate(task_type, usual, now) for at in places]
+    # Made above for this decision alone: the policy's numbers take the place of the fleet's.
+    for candidate, quality, doubt, score, probability in zip(found, *numbers[:4], strict=True):
+        force_setattr(candidate, "quality", quality)
+        force_setattr(candidate, "doubt", doubt)
+        force_setattr(candidate, "score", score)
+        force_setattr(candidate, "probability", probability)
+    for candidate, seconds in zip(found, numbers[4] if weighed.finish is not None else (), strict=False):
+        force_setattr(candidate, "completion_ms", 1000.0 * seconds)
+    return tuple(found), places.index(choice.position)
 
 
-def _shown(choice: Choice, places: list[int]) -> Sequence[int]:
-    """Kinds whose numbers are kept: all of a few, else those with the best utility and the chosen one, in the fleet's order."""
-    if len(places) <= FEW:
-        return range(len(places))
+def _parts(weighed: Weighed) -> list[Floats]:
+    """What a record shows of each kind; the last is missing where nothing is known of time."""
+    parts = [weighed.quality, weighed.width, weighed.utility, weighed.probabilities]
+    return parts if weighed.finish is None else [*parts, weighed.finish]
+
+
+def _shown(choice: Choice, places: list[int]) -> list[int]:
+    """Kinds of a large field whose numbers are kept: those with the best utility and the chosen one, in the fleet's order."""
     best: list[int] = (-choice.weighed.utility).argpartition(SHOWN - 1)[:SHOWN].tolist()
     chosen = places.index(choice.position)
     if chosen not in best:

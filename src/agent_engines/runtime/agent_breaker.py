@@ -107,6 +107,8 @@ class AgentBreaker:
 
     def judged(self, task_id: str, good: bool | None, now: float, why: str = "") -> None:
         """What came of a task: None says nothing about the agent; `why` names the kind of failure."""
+        if good and self._trial is None and self._breaker.worked(now):
+            return
         permit = self._permit_of(task_id, now)
         if permit is None:
             return

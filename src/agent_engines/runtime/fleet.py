@@ -128,15 +128,18 @@ class Fleet:
     def learned(self, outcomes: Iterable[Outcome]) -> None:
         """Take in what the recorder committed."""
         now = self._clock.monotonic()
+        moved: dict[str, Member] = {}
         for outcome in outcomes:
             member = self._members.get(outcome.agent or "")
             if member is None:
                 continue
             if member.learn(outcome, now):
                 self._breaker_changed(member)
-            self._tell_load(member)
+            moved[member.name] = member
             if outcome.kind is ReportKind.FINAL and outcome.task_type in member.attempts:
                 self._learn_usual(outcome)
+        for member in moved.values():
+            self._tell_load(member)
 
     def sent(self, agent: str, task_id: str) -> None:
         """Count a dispatch of ours until its outcome is known."""

@@ -10,7 +10,7 @@ from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.tasks import TaskError, TaskStatus
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One recorded report, without its result."""
 
     kind: ReportKind

@@ -34,7 +34,7 @@ LEADERLESS = frozenset({10008, 10009, 10023})
 """A cluster that cannot answer just now: system temporarily unavailable, not leader, insufficient resources."""
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message to publish; `header` is a ready header block or empty."""
 
     subject: bytes
@@ -42,7 +42,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     header: bytes = b""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     header: bytes | None
 
@@ -69,7 +69,7 @@ class _ErrorBody(msgspec.Struct):
     description: str = ""
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     seq: int = 0
     error: _ErrorBody | None = None
 

@@ -43,6 +43,8 @@ class JetStreamTasks:
         await self._requests.publish(self._outgoing(message))
 
     async def publish_tasks(self, messages: Sequence[TaskMessage]) -> list[Exception | None]:
+        if len(messages) == 1:
+            return [await self._published(messages[0])]
         outcomes: list[Exception | None] = [None] * len(messages)
         outgoing: list[Outgoing] = []
         places: list[int] = []
@@ -59,6 +61,14 @@ class JetStreamTasks:
         for place, outcome in zip(places, published, strict=True):
             outcomes[place] = outcome if isinstance(outcome, Exception) else None
         return outcomes
+
+    async def _published(self, message: TaskMessage) -> Exception | None:
+        """What became of one message alone: most submissions over HTTP are no more than that."""
+        try:
+            await self._requests.publish(self._outgoing(message))
+        except AgentEnginesError as error:
+            return error
+        return None
 
     async def publish_raw(self, priority: PriorityClass, agent: str, raw: bytes, message_id: str = "") -> None:
         """Store any bytes: what a foreign publisher could do."""

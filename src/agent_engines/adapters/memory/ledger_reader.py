@@ -224,6 +224,12 @@ class MemoryDecisionLog:
         dispatched.sort(key=lambda row: (row.decision.created_at, row.number))
         return [self._logged(row) for row in dispatched[:limit]]
 
+    async def outlines(self, since: float, limit: int) -> list[LoggedDecision]:
+        return [
+            msgspec.structs.replace(logged, decision=_outline(logged.decision))
+            for logged in await self.history(since, limit)
+        ]
+
     def _logged(self, row: DecisionRow) -> LoggedDecision:
         task_id = row.decision.task_id or ""
         outcome = self._tables.outcomes.get(task_id)
@@ -246,6 +252,19 @@ class MemoryDecisionLog:
         epoch = (report.task_id, report.generation)
         judged = [one.quality for key, one in self._tables.feedback.items() if key[:2] == epoch]
         return sum(judged) / len(judged) if judged else report.quality
+
+
+def _outline(decision: Decision) -> Decision:
+    return msgspec.structs.replace(
+        decision,
+        reasoning="",
+        candidates=(),
+        rejected=(),
+        context=None,
+        eligible=decision.agents,
+        terms={},
+        fallback="",
+    )
 
 
 def _later(row: TaskRow) -> float | None:

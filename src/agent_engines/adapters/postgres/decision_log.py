@@ -13,7 +13,7 @@ from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import DecisionFilter, LoggedDecision, Page
 
 from . import rows
-from .pool import Pool
+from .pool import Pool, Row
 
 MAX_HISTORY = 100_000
 
@@ -62,16 +62,21 @@ class PostgresDecisionLog:
 
     async def history(self, since: float, limit: int) -> list[LoggedDecision]:
         found = await self._pool.fetch("history", since, min(max(limit, 1), MAX_HISTORY))
-        return [
-            LoggedDecision(
-                decision=rows.read_decision(row),
-                status=None if row["status"] is None else TaskStatus(row["status"]),
-                quality=row["quality"],
-                cost=row["cost"],
-                execution_time_ms=row["execution_time_ms"],
-            )
-            for row in found
-        ]
+        return [_logged(row, rows.read_decision(row)) for row in found]
+
+    async def outlines(self, since: float, limit: int) -> list[LoggedDecision]:
+        found = await self._pool.fetch("outlines", since, min(max(limit, 1), MAX_HISTORY))
+        return [_logged(row, rows.read_outline(row)) for row in found]
+
+
+def _logged(row: Row, decision: Decision) -> LoggedDecision:
+    return LoggedDecision(
+        decision=decision,
+        status=None if row["status"] is None else TaskStatus(row["status"]),
+        quality=row["quality"],
+        cost=row["cost"],
+        execution_time_ms=row["execution_time_ms"],
+    )
 
 
 def _row_id(place: Place, cursor: str | None) -> int:

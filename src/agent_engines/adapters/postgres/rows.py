@@ -23,6 +23,7 @@ _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_any = msgspec.json.Decoder().decode
 _decode_context = msgspec.json.Decoder(DecisionContext).decode
+_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_terms = msgspec.json.Decoder(Terms).decode
 _decode_hints = msgspec.json.Decoder(Hints).decode
 TINY = 1e-37
@@ -256,6 +257,25 @@ def read_decision(row: Row) -> Decision:
         fallback=state.fallback,
         state_sequence=row.get("state_sequence"),
         hedge=state.hedge,
+    )
+
+
+def read_outline(row: Row) -> Decision:
+    """A decision with everybody's name and nobody's numbers, without its words and its context."""
+    return Decision(
+        request_id=row["request_id"],
+        task_id=row["task_id"],
+        task_type=row["task_type"],
+        selected_agent=row["selected_agent"],
+        confidence=row["confidence"],
+        propensity=row["propensity"],
+        strategy=row["strategy"],
+        policy_version=row["policy_version"],
+        reasoning="",
+        candidates=(),
+        explored=row["explored"],
+        created_at=row["created_at"].timestamp(),
+        eligible=_decode_names(row["agents"] or "[]"),
     )
 
 

@@ -46,7 +46,32 @@ LEFT JOIN task_results r ON r.task_id = d.task_id AND r.generation = d.generatio
 LEFT JOIN LATERAL (
     SELECT e.status
     FROM attempts e
-    WHERE e.task_id = d.task_id AND e.generation = d.generation AND e.status <> 'running'
+    WHERE r.task_id IS NULL AND e.task_id = d.task_id AND e.generation = d.generation AND e.status <> 'running'
+    ORDER BY e.attempt DESC, e.delivery DESC
+    LIMIT 1
+) a ON true
+LEFT JOIN LATERAL (
+    SELECT avg(j.quality) AS quality
+    FROM task_feedback j
+    WHERE j.task_id = r.task_id AND j.generation = r.generation
+) f ON true
+WHERE d.created_at >= to_timestamp($1) AND d.task_id IS NOT NULL
+ORDER BY d.created_at, d.id
+LIMIT $2;
+
+-- name: outlines
+-- why: history as far as judging policies needs it; the words and the numbers are most of the bytes
+SELECT
+    d.request_id, d.task_id, d.task_type, d.selected_agent, d.confidence, d.propensity, d.strategy,
+    d.policy_version, d.explored, d.created_at,
+    COALESCE(d.system_state -> 'eligible', d.system_state #> '{candidates,agent}')::text AS agents,
+    COALESCE(r.status, a.status) AS status, COALESCE(f.quality, r.quality) AS quality, r.cost, r.execution_time_ms
+FROM decision_history d
+LEFT JOIN task_results r ON r.task_id = d.task_id AND r.generation = d.generation
+LEFT JOIN LATERAL (
+    SELECT e.status
+    FROM attempts e
+    WHERE r.task_id IS NULL AND e.task_id = d.task_id AND e.generation = d.generation AND e.status <> 'running'
     ORDER BY e.attempt DESC, e.delivery DESC
     LIMIT 1
 ) a ON true
