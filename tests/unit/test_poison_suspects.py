@@ -14,6 +14,7 @@ from engine_bench import Bench
 
 from agent_engines.adapters.jetstream.settings import KEY
 from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.poison import Starts
 from agent_engines.domain.tasks import PriorityClass, TaskStatus
 from agent_engines.runtime import starts as notes
@@ -56,6 +57,11 @@ async def note(bench: Bench, task_id: str, **fields: Any) -> None:
 async def noted(bench: Bench, task_id: str) -> Starts | None:
     found = await bench.bus.settings.get(f"starts.{task_id}")
     return None if found is None else msgspec.json.decode(found[0], type=Starts)
+
+
+def ends(bench: Bench) -> list[TaskStatus]:
+    """How tasks ended so far; on a busy machine some report before that they run."""
+    return [report.status for report in bench.reports if report.kind is ReportKind.FINAL]
 
 
 async def test_a_first_delivery_leaves_no_note(make: MakeBench) -> None:
@@ -108,7 +114,7 @@ async def test_a_thousand_redeliveries_all_run_and_are_told_once(make: MakeBench
         await bench.send(f"t{n}")
     await redeliver(bench, 1000)
     await bench.start()
-    await bench.until(lambda: len(bench.reports) >= 1000)
+    await bench.until(lambda: len(ends(bench)) >= 1000)
     await bench.empty()
     assert sorted(ran) == sorted(f"t{n}" for n in range(1000))
 
@@ -136,8 +142,8 @@ async def test_the_worst_suspects_run_with_nobody_beside_them(make: MakeBench) -
     for n in range(40):
         await bench.send(f"t{n}")
     await bench.start()
-    await bench.until(lambda: len(bench.reports) >= 46)
-    assert {str(report.status) for report in bench.reports} == {"success"}
+    await bench.until(lambda: len(ends(bench)) >= 46)
+    assert set(ends(bench)) == {TaskStatus.SUCCESS}
     for n in range(3):
         assert beside.get(f"worst{n}", set()) == set()
         assert not {name for name in beside.get(f"single{n}", set()) if name.startswith("single")}
