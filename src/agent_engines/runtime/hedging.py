@@ -32,6 +32,7 @@ from .background import Background
 from .decider import Decider
 from .dispatches import Dispatches
 from .fleet import Fleet
+from .naps import nap
 from .outcomes import Outcome
 from .strategies import Strategies
 
@@ -206,15 +207,8 @@ class Hedging:
         now = self._clock.monotonic()
         self._earlier.clear()
         self._wakes_at = self._heap[0][0] if self._heap else now + IDLE_SECONDS
-        if self._wakes_at <= now:
-            return
-        sleeping = asyncio.ensure_future(self._clock.sleep(self._wakes_at - now))
-        earlier = asyncio.ensure_future(self._earlier.wait())
-        try:
-            await asyncio.wait([sleeping, earlier], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            earlier.cancel()
+        if self._wakes_at > now:
+            await nap(self._clock, self._wakes_at - now, self._earlier)
 
     async def _in_turn(self, watched: Watched) -> None:
         try:

@@ -25,6 +25,7 @@ from agent_engines.ports.ledger import TaskLedger, Verdict
 from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
+from .naps import nap
 from .report_gate import ReportGate
 
 PULL_MESSAGES = 50
@@ -129,7 +130,7 @@ class Recorder:
                     return
                 # Held, not released: the ledger is away for everybody, and the bus delivers again if we die.
                 self._log.warning("Reports wait for the ledger", reports=_reports_in(batch), error=str(error))
-            await self._pause(pause)
+            await nap(self._clock, pause, self._stopping)
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
@@ -191,16 +192,6 @@ class Recorder:
             await inbox.release(batch)
         except Unavailable as error:
             self._log.info("Reports were not handed back; their lease ends by itself", error=str(error))
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but not past the order to stop."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait([sleeping, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
 
 
 async def broadcast(bus: Bus, origin: str, reports: Sequence[Report], seal: Seal | None = None) -> None:

@@ -32,6 +32,7 @@ from agent_engines.ports.telemetry import Telemetry
 from .background import Background
 from .dispatcher import Dispatcher
 from .fleet import Fleet
+from .naps import nap
 from .recorder import broadcast
 from .retry_throttle import RetryThrottle
 
@@ -203,19 +204,10 @@ class Redispatcher:
             if self._next_due is not None and self._next_due <= now:
                 break
             end = until if self._next_due is None else min(until, self._next_due)
-            await self._sleep_or_armed(end - now)
+            await nap(self._clock, end - now, self._armed)
+            self._armed.clear()
         if self._next_due is not None and self._next_due <= self._clock.now():
             self._next_due = None
-
-    async def _sleep_or_armed(self, seconds: float) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        armed = asyncio.ensure_future(self._armed.wait())
-        try:
-            await asyncio.wait([sleeping, armed], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            armed.cancel()
-            self._armed.clear()
 
     async def _follow_stranded(self) -> None:
         while True:

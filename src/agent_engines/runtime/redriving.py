@@ -20,6 +20,7 @@ from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
 from .desk import TaskDesk
+from .naps import nap
 
 POLL_SECONDS = 5.0
 """How soon a router notices that the one that worked on an order fell silent."""
@@ -96,20 +97,11 @@ class Redriving:
             now = self._clock.now()
             redrive = await self._ledger.redrives.claim(self._router, now, now + CLAIM_SECONDS)
             if redrive is None:
-                await self._rest()
+                await nap(self._clock, POLL_SECONDS, self._ordered)
             else:
                 self._working = redrive
                 await self._work(redrive)
                 self._working = None
-
-    async def _rest(self) -> None:
-        sleeping = asyncio.ensure_future(self._clock.sleep(POLL_SECONDS))
-        ordered = asyncio.ensure_future(self._ordered.wait())
-        try:
-            await asyncio.wait([sleeping, ordered], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            ordered.cancel()
 
     async def _work(self, redrive: Redrive) -> None:
         """Until it is done, or somebody stopped it or took it over."""

@@ -35,6 +35,7 @@ from agent_engines.ports.telemetry import Telemetry
 from .background import Background
 from .cron import Cron, cron_of
 from .dispatcher import Dispatcher
+from .naps import nap
 
 POLL_SECONDS = 5.0
 """How soon a router hears of a schedule that another one was given: a minute is the least there is between occurrences."""
@@ -162,13 +163,7 @@ class Schedules:
     async def _sleep_until_due(self) -> None:
         earliest = await self._store.earliest()
         left = POLL_SECONDS if earliest is None else min(POLL_SECONDS, earliest - self._clock.now())
-        sleeping = asyncio.ensure_future(self._clock.sleep(max(LEAST_PAUSE_SECONDS, left)))
-        changed = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait([sleeping, changed], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            changed.cancel()
+        await nap(self._clock, max(LEAST_PAUSE_SECONDS, left), self._changed)
 
     async def _make_due(self) -> None:
         while True:
