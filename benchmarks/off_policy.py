@@ -11,16 +11,14 @@ that differs and is worth exactly the same, and one that is 0.02 worse. Every li
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from routing import Answers, Floats
 
 from agent_engines.testing.evaluation import estimate_gain
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 GAIN = 0.02
 FLOOR = 0.05
 TEMPERATURE = 0.15
@@ -31,11 +29,8 @@ class Table:
     """Qualities of every agent for every task, and policies that look at the task type alone."""
 
     def __init__(self, path: Path) -> None:
-        with gzip.open(path, "rt") as file:
-            found = list(csv.DictReader(file))
-        self.agents = [name for name in found[0] if f"{name}_cost" in found[0]]
-        self.types = [row["task_type"] for row in found]
-        self.quality = np.array([[float(row[name]) for name in self.agents] for row in found])
+        answers = Answers(path)
+        self.agents, self.types, self.quality = answers.names, answers.types, answers.quality
         names = sorted(set(self.types))
         member = np.array([[kind == name for name in names] for kind in self.types])
         means = np.array([self.quality[member[:, place]].mean(0) for place in range(len(names))])

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.routing import Answers, Floats, say
+from routing import Answers, Floats, say
 
 try:
     import vowpalwabbit  # pyright: ignore[reportMissingImports]
