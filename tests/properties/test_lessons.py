@@ -61,8 +61,8 @@ class Town:
 
         self.bus.lessons.follow = badly  # type: ignore[method-assign]
 
-    def router(self, name: str, capabilities: Capabilities = CAPABILITIES) -> Lessons:
-        options = LessonOptions(router=name, version="adaptive-1")
+    def router(self, name: str, capabilities: Capabilities = CAPABILITIES, *, gather_seconds: float = 0.0) -> Lessons:
+        options = LessonOptions(router=name, version="adaptive-1", gather_seconds=gather_seconds)
         return Lessons(
             self.bus, self.store, Learned(), capabilities, clock=self.clock, telemetry=self.telemetry, options=options
         )
@@ -118,6 +118,33 @@ async def test_a_message_that_is_applied_again_changes_nothing() -> None:
     router.take(1, town.bus.lessons._stored[0])
     assert router.standing() == before
     await router.stop()
+    await town.bus.close()
+
+
+async def test_lessons_of_the_same_moment_travel_together() -> None:
+    town = Town(Random(0))
+    router = town.router("a", gather_seconds=0.05)
+    await router.start()
+    for number in range(7):
+        router.teach(a_lesson(number, Random(number)))
+        await settle()
+    assert (await town.bus.lessons.state()).last == 0, "they gather"
+    await town.clock.advance(0.05)
+    await town.caught_up(router)
+    assert (await town.bus.lessons.state()).last == 1
+    assert router.learned.values.lessons == 7
+    await router.stop()
+    await town.bus.close()
+
+
+async def test_lessons_that_gather_when_a_router_stops_are_taught() -> None:
+    town = Town(Random(0))
+    router = town.router("a", gather_seconds=60.0)
+    await router.start()
+    router.teach(a_lesson(1, Random(1)))
+    await settle()
+    await router.stop()
+    assert (await town.bus.lessons.state()).last == 1
     await town.bus.close()
 
 

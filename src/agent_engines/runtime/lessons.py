@@ -32,6 +32,8 @@ from .background import Background
 from .learned import Learned
 
 MOST_IN_MESSAGE = 100
+TEACH_SECONDS = 0.05
+"""A message for each lesson of a slow stream of tasks cost the bus a quarter, each router a sixth of all they do for a task."""
 MOST_WAITING = 50_000
 """Lessons that wait for the bus; the oldest are given up."""
 TELL_SECONDS = 60.0
@@ -69,10 +71,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonOptions:
-    """`router`: this router's name; `version`: of what is learned, routers of another one are not compared with."""
+    """`router`: this router's name; `version`: of what is learned, routers of another one are not compared with.
+
+    `gather_seconds`: how long lessons gather before they travel together.
+    """
 
     router: str
     version: str
+    gather_seconds: float = TEACH_SECONDS
     leads: Callable[[], bool] = lambda: False
 
 
@@ -259,6 +265,8 @@ class Lessons:
     async def _publish_for_ever(self) -> None:
         while True:
             await self._news.wait()
+            if self._options.gather_seconds > 0:
+                await self._clock.sleep(self._options.gather_seconds)
             self._news.clear()
             while self._waiting:
                 await self._insist(self._next())

@@ -4,6 +4,7 @@ Differences from nats-py, each with its reason:
 - a feed's handler gets the bytes of a message straight from our parser (no Msg, no header dict, no task switch);
 - a pong for a ping nobody waits for any more does not kill the read loop;
 - pings travel behind what was written before them, so their answer says that it arrived;
+- what is written in one turn of the loop goes out at its end, without waking the flusher, unless the socket is behind;
 - closing cuts the transport, so a stuck server cannot hold up a reconnect;
 - when TLS was asked for, no credential is sent without it.
 """
@@ -41,6 +42,12 @@ class CuttingTransport(TcpTransport):
     def encrypted(self) -> bool:
         return self._io_writer is not None and self._io_writer.get_extra_info("ssl_object") is not None
 
+    @property
+    def behind(self) -> bool:
+        """Whether the socket takes nothing just now: it is closing, or has not taken yet what was written."""
+        writer = self._io_writer
+        return writer is None or writer.is_closing() or writer.transport.get_write_buffer_size() > 0
+
 
 class RawClient(Client):
     """One connection; see the module for what differs from its base."""
@@ -50,6 +57,7 @@ class RawClient(Client):
         self._log = log
         self._require_tls = require_tls
         self._handlers: dict[int, RawHandler] = {}
+        self._flush_asked = False
         # The base types this as its own parser; it only calls `parse` and `reset`.
         self._ps = cast("Any", Parser(self))
 
@@ -68,11 +76,23 @@ class RawClient(Client):
             await subscription.unsubscribe()
 
     def write(self, block: bytes) -> None:
-        """Queue protocol bytes (whole commands) for the next flush."""
+        """Queue protocol bytes (whole commands) for the flush at the end of this turn of the loop."""
         self._pending.append(block)
         self._pending_data_size += len(block)
-        queue = self._flush_queue
-        if queue is not None and queue.empty():
+        if not self._flush_asked:
+            self._flush_asked = True
+            asyncio.get_running_loop().call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush_asked = False
+        transport, queue = self._transport, self._flush_queue
+        if self.alive and isinstance(transport, CuttingTransport) and not transport.behind:
+            if self._pending:
+                transport.writelines(self._pending)
+                self._pending = []
+                self._pending_data_size = 0
+        elif queue is not None and queue.empty():
+            # The flusher waits for the socket; what cannot be sent now stays for the next connection.
             queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def ping(self, timeout: float) -> bool:
