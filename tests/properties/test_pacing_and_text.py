@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_engines.domain.budgets import Pace
 from agent_engines.learning.adaptive import Adaptive, Options
-from agent_engines.learning.pacing import Pacer
+from agent_engines.learning.pacing import Pacer, paced_price
 from agent_engines.learning.text import hashed
 
 
@@ -51,6 +52,56 @@ def test_what_is_no_budget_or_no_cost_is_refused(bad: float) -> None:
     if bad != 0.0:
         with pytest.raises(ValueError, match="cost is"):
             Pacer(1.0).spent(bad)
+
+
+def a_period(scale: float, share: float, *, paced: bool) -> tuple[float, int, float]:
+    """5,000 tasks of a tenant whose budget pays for the dear agent in `share` of them: quality, refusals, spending."""
+    rng = Random(4)
+    budget = 5000 * scale * (0.1 + 0.9 * share)
+    spent = quality = 0.0
+    refused = 0
+    for number in range(5000):
+        pace = Pace(tenant="acme", spent=spent, budget=budget, elapsed=number / 5000)
+        price = (paced_price(pace, 0.1) if paced else None) or 0.1
+        better = rng.random() * 0.4
+        dear = better > price * 0.9 * scale and spent + scale <= budget
+        cost = scale if dear else 0.1 * scale
+        if spent + cost > budget:
+            refused += 1
+            continue
+        spent += cost
+        quality += 0.5 + (better if dear else 0.0)
+    return quality, refused, spent / budget
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_tenant_that_is_paced_has_all_its_tasks_done_and_gets_more_for_its_money(scale: float, share: float) -> None:
+    quality, refused, spent = a_period(scale, share, paced=True)
+    blind = a_period(scale, share, paced=False)
+    assert refused <= 0.01 * 5000
+    assert blind[1] > 0.1 * 5000 or scale == 1.0
+    assert quality > blind[0]
+    assert spent > 0.9
+
+
+@given(
+    spent=st.floats(0, 200), budget=st.floats(0, 100), elapsed=st.floats(0, 1), price=st.floats(0, 1e6), more=st.floats(0, 50)
+)  # fmt: skip
+def test_a_paced_price_is_finite_never_below_the_usual_one_and_rises_with_what_was_spent(
+    spent: float, budget: float, elapsed: float, price: float, more: float
+) -> None:
+    def at(spent: float) -> float:
+        found = paced_price(Pace(tenant="acme", spent=spent, budget=budget, elapsed=elapsed), price)
+        return price if found is None else found
+
+    assert price <= at(spent) <= at(spent + more) < float("inf")
+
+
+def test_a_tenant_on_its_pace_pays_the_usual_price() -> None:
+    assert paced_price(Pace(tenant="acme", spent=25.0, budget=100.0, elapsed=0.25), 0.1) is None
+    assert paced_price(Pace(tenant="acme", spent=50.0, budget=100.0, elapsed=0.25), 0.1) == pytest.approx(0.1 * 1.5**16)
+    assert paced_price(Pace(tenant="acme", spent=50.0, budget=100.0, elapsed=0.0), 0.0) == 0.0
 
 
 def test_the_policy_keeps_to_its_budget() -> None:

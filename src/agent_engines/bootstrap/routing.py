@@ -38,6 +38,7 @@ def routing_options(config: Config) -> RoutingOptions:
         texts=dict(config.routing_text or {}),
         policies=policies,
         hedging=config.routing_hedging,
+        pacing=config.routing_pacing,
     )
 
 

@@ -59,6 +59,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routing_price: float = 0.1
     routing_text: dict[str, str] = {}
     routing_hedging: bool = True
+    routing_pacing: bool = True
 
     engines_profile: str
     engines_url: str

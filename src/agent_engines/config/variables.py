@@ -196,6 +196,11 @@ ROUTING = (
         True,
         "Whether a task of an idempotent type that takes longer than 99 of 100 is sent to a second agent too.",
     ),
+    _switch(
+        "ROUTING_PACING",
+        True,
+        "Whether cost becomes dearer for tenants that spend ahead of their budget, so that it lasts for the period.",
+    ),
 )
 
 OURS = (

@@ -92,7 +92,8 @@ class IntelligenceEngine(Engine):
     """Implements ports.service.IntelligenceService. `seed` makes its choices repeatable; `routing`: how it chooses.
 
     What ended more than `retention_days` ago is deleted. `capability_keys` mark dispatches, the newest first; none: the
-    routers share one in the ledger. `pricer`: the price of cost for a tenant by the pace of its spending.
+    routers share one in the ledger. `pricer`: the price of cost for a tenant by the pace of its spending; None: as
+    `routing.pacing` says.
     """
 
     def __init__(
@@ -299,9 +300,8 @@ class IntelligenceEngine(Engine):
         dispatcher = Dispatcher(
             connections, ledger, routing.fleet, decider=routing.decider, new_id=_new_id, options=options
         )
-        books = TenantBooks(
-            ledger.tenants, clock=connections.clock, telemetry=connections.telemetry, pricer=self._pricer
-        )
+        pricer = self._pricer or routing.options.pricer
+        books = TenantBooks(ledger.tenants, clock=connections.clock, telemetry=connections.telemetry, pricer=pricer)
         dispatcher.keep_books(books)
         return dispatcher, books
 

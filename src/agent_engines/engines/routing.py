@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from agent_engines.domain.capability import Capabilities
 from agent_engines.domain.errors import ConfigurationError, InvalidRequest
+from agent_engines.learning.pacing import paced_price
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Ledger
 from agent_engines.runtime.adaptive_strategy import AdaptiveStrategy
@@ -23,6 +25,7 @@ from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.shipped_strategies import PolicyMaker, makers
 from agent_engines.runtime.strategies import Strategies, StrategyChoice
 from agent_engines.runtime.task_text import TaskTexts
+from agent_engines.runtime.tenants import Pricer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,8 @@ class RoutingOptions:
     """`choice`: which strategy decides what; `price`: value of one unit of cost in units of quality.
 
     `texts`: payload fields whose words are learned from, by task type; `policies`: strategies of one's own, by name;
-    `hedging`: whether idempotent tasks that take long may run at a second agent too.
+    `hedging`: whether idempotent tasks that take long may run at a second agent too; `pacing`: whether cost becomes dearer
+    for tenants that spend ahead of their budget.
     """
 
     choice: StrategyChoice = field(default_factory=StrategyChoice)
@@ -38,6 +42,12 @@ class RoutingOptions:
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     policies: Mapping[str, PolicyMaker] = field(default_factory=dict[str, PolicyMaker])
     hedging: bool = True
+    pacing: bool = True
+
+    @property
+    def pricer(self) -> Pricer | None:
+        """The price of cost for tenants that spend ahead of their pace; None: the usual one for all."""
+        return partial(paced_price, price=self.price) if self.pacing else None
 
 
 @dataclass(frozen=True, slots=True)
