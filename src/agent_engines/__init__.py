@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent_engines.domain.decisions import Decision, DecisionContext, Recommendation
     from agent_engines.domain.errors import AgentEnginesError, PermanentFailure, RetryLater, TaskFailed
     from agent_engines.domain.tasks import TaskRequest, TaskStatus
-    from agent_engines.learning.policy import RoutingPolicy
+    from agent_engines.learning.policy import HedgingPolicy, RoutingPolicy
     from agent_engines.public.built_in import IntelligenceEngine, OptimizingEngine, PerformanceEngine
     from agent_engines.public.client import Client, SyncClient
     from agent_engines.public.engine import AgentConfig, Engine, TaskContext
@@ -25,6 +25,7 @@ __all__ = [
     "Decision",
     "DecisionContext",
     "Engine",
+    "HedgingPolicy",
     "IntelligenceEngine",
     "OptimizingEngine",
     "PerformanceEngine",
@@ -44,7 +45,7 @@ _HOMES = {
     "domain.decisions": ("Decision", "DecisionContext", "Recommendation"),
     "domain.errors": ("AgentEnginesError", "PermanentFailure", "RetryLater", "TaskFailed"),
     "domain.tasks": ("TaskRequest", "TaskStatus"),
-    "learning.policy": ("RoutingPolicy",),
+    "learning.policy": ("HedgingPolicy", "RoutingPolicy"),
     "public.built_in": ("IntelligenceEngine", "OptimizingEngine", "PerformanceEngine"),
     "public.client": ("Client", "SyncClient"),
     "public.engine": ("AgentConfig", "Engine", "TaskContext"),

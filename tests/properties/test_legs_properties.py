@@ -69,6 +69,6 @@ def test_nobody_is_hedged_at_once(after: float) -> None:
 
 
 def test_the_reason_has_the_numbers() -> None:
-    said = hedge_reason("ann", 1.234, 0.4)
+    said = hedge_reason("ann", 1.234, 0.4, "adaptive")
     assert said.startswith("Hedged after 1.23 s: ann has not answered, was expected to take 0.40 s")
     assert "99th percentile" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from agent_engines.domain.terms import Affinity, Budget
 from agent_engines.learning.hedges import BURST
 from agent_engines.ports.ledger import DecisionFilter
 from agent_engines.runtime.outcomes import Outcome
+from agent_engines.runtime.shipped_strategies import PolicyMaker
 from agent_engines.runtime.strategies import StrategyChoice
 from routing_house import RoutingHouse, settle, until
 
@@ -32,8 +33,8 @@ WAIT = 3.1
 class House(RoutingHouse):
     """Agents that say they are idempotent; what they report is recorded; who was told to stop is remembered."""
 
-    def __init__(self, strategy: str = "adaptive") -> None:
-        super().__init__(choice=StrategyChoice(default=strategy))
+    def __init__(self, strategy: str = "adaptive", **policies: PolicyMaker) -> None:
+        super().__init__(choice=StrategyChoice(default=strategy), policies=policies)
         self.stopped: list[tuple[str, str]] = []
 
     async def live(self, *agents: str, **changes: Any) -> None:
@@ -77,8 +78,10 @@ class House(RoutingHouse):
 
 
 @asynccontextmanager
-async def hedging(strategy: str = "adaptive", agents: str = "ab", **changes: Any) -> AsyncIterator[House]:
-    async with House(strategy) as house:
+async def hedging(
+    strategy: str = "adaptive", agents: str = "ab", policy: PolicyMaker | None = None, **changes: Any
+) -> AsyncIterator[House]:
+    async with House(strategy, **({} if policy is None else {strategy: policy})) as house:
         await house.listen_for_orders()
         await house.recorder.start()
         await house.hedging.start()
@@ -300,9 +303,9 @@ async def test_a_fleet_that_is_nearly_full_is_not_hedged_on() -> None:
         await a_minute(10)
         hedger = house.strategies.hedger("adaptive")
         assert hedger is not None
-        assert hedger.hedge_after(1.0) is None
+        assert hedger.hedge_after(1.0, None) is None
         await a_minute(1)
-        assert hedger.hedge_after(1.0) is not None
+        assert hedger.hedge_after(1.0, None) is not None
 
 
 async def test_hedges_stay_within_their_share_of_decisions() -> None:
@@ -390,3 +393,58 @@ class _Disconnected:
 def heard(report: Report) -> list[Outcome]:
     """A report as routers hear it."""
     return [msgspec.json.decode(msgspec.json.encode(report), type=Outcome)]
+
+
+class Impatient:
+    """A policy of one's own: the first candidate by name, and another one after `wait`."""
+
+    def __init__(self, wait: Any) -> None:
+        self._wait = wait
+        self.asked: list[Mapping[str, Any]] = []
+        self.hedges = 0
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        return min(one["agent"] for one in candidates), 0.5, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """It never does."""
+
+    def hedge_after(self, decision: Mapping[str, Any]) -> Any:
+        self.asked.append(decision)
+        if isinstance(self._wait, Exception):
+            raise self._wait
+        return self._wait
+
+    def hedged(self) -> None:
+        self.hedges += 1
+
+
+async def test_a_policy_of_ones_own_says_when_a_task_is_late() -> None:
+    impatient = Impatient(0.5)
+    async with hedging("mine", policy=lambda seed: impatient) as house:
+        first = await house.first()
+        await house.clock.advance(0.4)
+        assert await house.queued("b") == []
+        await house.clock.advance(0.2)
+        (second,) = await house.queued("b")
+        assert (first.agent, second.generation, impatient.hedges) == ("a", 2, 1)
+        assert {asked["agent"] for asked in impatient.asked} == {"a"}
+        decision = await house.ledger.decisions.decision(f"{first.request_id}:2")
+        assert "past what mine waits for" in decision.hedge
+
+
+@pytest.mark.parametrize("wait", [None, 0.0, -1.0, float("nan"), float("inf"), "soon", RuntimeError("no idea")])
+async def test_an_answer_that_is_no_time_hedges_nothing_and_loses_nothing(wait: Any) -> None:
+    async with hedging("mine", policy=lambda seed: Impatient(wait)) as house:
+        await house.first()
+        await house.clock.advance(60.0)
+        assert await house.queued("b") == []
+
+
+async def test_the_budget_of_hedges_is_the_routers_whatever_a_policy_says() -> None:
+    impatient = Impatient(0.5)
+    async with hedging("mine", policy=lambda seed: impatient) as house:
+        for n in range(100):
+            await house.submit(request_id=f"r-{n}")
+        await house.clock.advance(1.0)
+        assert 0 < impatient.hedges <= BURST + 0.05 * (100 + impatient.hedges)

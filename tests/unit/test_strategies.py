@@ -362,6 +362,15 @@ def test_a_policy_that_misbehaves_is_told_what_is_wrong() -> None:
         check_policy(lambda seed: Favourite(("agent-99", 0.5, 0.5)))
     with pytest.raises(ContractViolation, match="changed what it was given"):
         check_policy(lambda seed: Meddling(seed=seed))
+    with pytest.raises(ContractViolation, match="hedge_after returned 0.0"):
+        check_policy(lambda seed: Hasty(seed=seed))
+
+
+class Hasty(AdaptivePolicy):
+    """Wants a second leg at once."""
+
+    def hedge_after(self, decision: Mapping[str, Any]) -> float | None:
+        return 0.0
 
 
 class Meddling(AdaptivePolicy):

@@ -31,9 +31,10 @@ def wait_of(after: float) -> float:
     return max(after, LEAST_WAIT_SECONDS)
 
 
-def hedge_reason(agent: str, waited: float, predicted: float) -> str:
+def hedge_reason(agent: str, waited: float, predicted: float, strategy: str) -> str:
     """Why there is a second leg, for the record. Seconds."""
+    past = "the 99th percentile of latency / prediction" if strategy == "adaptive" else f"what {strategy} waits for"
     return (
         f"Hedged after {waited:.2f} s: {agent} has not answered, was expected to take {predicted:.2f} s, and that is past "
-        "the 99th percentile of latency / prediction. Both may run; the first success ends the task, the other is cancelled."
+        f"{past}. Both may run; the first success ends the task, the other is cancelled."
     )

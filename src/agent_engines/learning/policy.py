@@ -5,13 +5,14 @@ A package offers its policy by an entry point; the name is what `ROUTING_STRATEG
     [project.entry-points."agent_engines.policies"]
     mine = "my_package.routing:make_policy"
 
-`make_policy(seed)` returns an object with the two methods below. `agent_engines.testing.check_policy` tells whether it behaves.
+`make_policy(seed)` returns an object with the two methods of RoutingPolicy, or the four of HedgingPolicy. `agent_engines.testing.check_policy` tells whether it behaves.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 ENTRY_POINT_GROUP = "agent_engines.policies"
 
@@ -34,6 +35,35 @@ class RoutingPolicy(Protocol):
     def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         """`decision`: `context`, `candidates`, `agent`, `confidence`, `propensity`, as they were."""
         ...
+
+
+@runtime_checkable
+class HedgingPolicy(RoutingPolicy, Protocol):
+    """A policy that also says when a task is so late that another agent should be asked too."""
+
+    def hedge_after(self, decision: Mapping[str, Any]) -> float | None:
+        """Seconds to wait for the first agent, above 0; None: no hedge. Asked when the task is sent, and when the wait is over.
+
+        `decision`: as `learn` gets it. The router hedges idempotent task types only, at most one decision in twenty.
+        """
+        ...
+
+    def hedged(self) -> None:
+        """Another agent is asked too: `choose` follows, among the others."""
+        ...
+
+
+def checked_wait(answer: Any) -> float | None:
+    """Seconds. Raises ValueError saying what is wrong with the answer."""
+    if answer is None:
+        return None
+    try:
+        wait = float(answer)
+    except (TypeError, ValueError):
+        raise ValueError(f"hedge_after must return seconds or None, not {_shown(answer)}") from None
+    if not 0.0 < wait < math.inf:
+        raise ValueError(f"hedge_after returned {wait}, it must be a finite number of seconds above 0")
+    return wait
 
 
 def checked_answer(answer: Any, agents: Sequence[str]) -> tuple[int, float, float]:

@@ -140,7 +140,7 @@ class AdaptiveStrategy:
     def observe(self, agent: str, outcome: Mapping[str, Any]) -> None:
         self._adaptive.lesson({}, {"agent": agent}, outcome)
 
-    def hedge_after(self, predicted: float) -> float | None:
+    def hedge_after(self, predicted: float, ticket: Any) -> float | None:
         """See strategy.py: Hedger."""
         return self._adaptive.patience(predicted)
 

@@ -124,19 +124,18 @@ class Hedging:
         """Take note of a first dispatch before it is sent; None: it will not be hedged. Set `armed` once it is accepted."""
         if not self._fleet.idempotent(decision.selected_agent, task.task_type):
             return None
-        hedger = self._strategies.hedger(decision.strategy)
         may = hedgeable(
-            idempotent=hedger is not None,
+            idempotent=self._strategies.hedger(decision.strategy) is not None,
             generation=FIRST,
             attempt=1,
             max_attempts=max_attempts,
             others=decision.considered - 1,
             terms=task.terms,
         )
-        if hedger is None or not may or task.task_id in self._watched or len(self._watched) >= MOST_WATCHED:
+        if not may or task.task_id in self._watched or len(self._watched) >= MOST_WATCHED:
             return None
         predicted = _predicted(decision)
-        after = hedger.hedge_after(predicted)
+        after = self._strategies.hedge_after(decision.strategy, task.task_id, predicted)
         if after is None:
             return None
         now = self._clock.monotonic()
@@ -222,13 +221,12 @@ class Hedging:
     async def _hedge(self, watched: Watched) -> None:
         """Raises NoEligibleAgent, BudgetSpent, InvalidRequest, Unavailable: then there is no second leg."""
         first = watched.decision
-        hedger = self._strategies.hedger(first.strategy)
         well = self._ledger.refusal() is None and self._bus.connected and self._calm()
-        if hedger is None or not well or hedger.hedge_after(watched.predicted) is None:
+        if not well or self._strategies.hedge_after(first.strategy, watched.task_id, watched.predicted) is None:
             self._telemetry.count("routing_hedges_total", outcome="suspended")
             return
         # Spent before anything is waited for: two that are due at once must not share the last credit.
-        hedger.hedged()
+        self._strategies.hedged(first.strategy)
         decision = self._decide(watched)
         # Before the ledger knows: the first leg may end, and be told of, before its answer comes.
         legs = {FIRST: first.selected_agent, FIRST + 1: decision.selected_agent}
@@ -252,7 +250,7 @@ class Hedging:
         context = replace(first.context, request_id=f"{first.request_id}:{FIRST + 1}")
         decision = self._decider.second(context, first.selected_agent)
         waited = self._clock.monotonic() - watched.since
-        why = hedge_reason(first.selected_agent, waited, watched.predicted)
+        why = hedge_reason(first.selected_agent, waited, watched.predicted, first.strategy)
         return replace(decision, hedge=why, reasoning=f"{why} {decision.reasoning}")
 
     async def _send(self, watched: Watched, decision: Decision, stored: StoredTask) -> None:

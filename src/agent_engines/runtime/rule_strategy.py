@@ -11,8 +11,9 @@ from msgspec.structs import force_setattr
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import LoadAware
 from agent_engines.learning.baselines import Baseline
+from agent_engines.learning.hedges import Hedges
 from agent_engines.learning.lesson import Lesson
-from agent_engines.learning.policy import RoutingPolicy, checked_answer
+from agent_engines.learning.policy import HedgingPolicy, RoutingPolicy, checked_answer, checked_wait
 
 from .field import Field
 from .strategy import Moment, Picked
@@ -132,6 +133,39 @@ class PolicyStrategy:
 
     def loaded(self, agent: str, in_flight: int, epoch: float) -> None:
         """It is told with each decision."""
+
+
+class HedgingPolicyStrategy(PolicyStrategy):
+    """A policy of one's own that also says when a task is late. See strategy.py: Strategy, Hedger.
+
+    The router keeps the budget, whatever the policy says: one hedge for twenty decisions.
+    """
+
+    def __init__(self, name: str, policy: HedgingPolicy) -> None:
+        super().__init__(name, policy)
+        self._hedging = policy
+        self._budget = Hedges()
+
+    def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
+        picked = super().choose(context, field, moment)
+        self._budget.decided()
+        return picked
+
+    def hedge_after(self, predicted: float, ticket: Any) -> float | None:
+        """See strategy.py: Hedger. Raises what the policy raises, and ValueError for an answer that is no time."""
+        if self._budget.credit < 1.0 or not isinstance(ticket, Remembered):
+            return None
+        return checked_wait(self._hedging.hedge_after(ticket.decision))
+
+    def hedged(self) -> None:
+        """See strategy.py: Hedger. Raises what the policy raises."""
+        self._budget.spent()
+        self._hedging.hedged()
+
+
+def of_policy(name: str, policy: RoutingPolicy) -> PolicyStrategy:
+    """A policy behind the seam, with all it offers."""
+    return HedgingPolicyStrategy(name, policy) if isinstance(policy, HedgingPolicy) else PolicyStrategy(name, policy)
 
 
 def _offered(mapping: Mapping[str, Any], known: Candidate) -> dict[str, Any]:

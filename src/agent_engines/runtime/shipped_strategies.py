@@ -12,7 +12,7 @@ from agent_engines.learning.policy import RoutingPolicy
 
 from .adaptive_strategy import AdaptiveStrategy
 from .learned import Learned
-from .rule_strategy import LoadAwareStrategy, PolicyStrategy, RuleStrategy
+from .rule_strategy import LoadAwareStrategy, RuleStrategy, of_policy
 from .strategies import Maker
 from .strategy import Strategy
 
@@ -44,4 +44,4 @@ def _rule(name: str, rng: Random) -> Strategy:
 
 
 def _own(name: str, make: PolicyMaker, rng: Random) -> Strategy:
-    return PolicyStrategy(name, make(rng.getrandbits(32)))
+    return of_policy(name, make(rng.getrandbits(32)))

@@ -103,6 +103,25 @@ class Strategies:
         """The strategy of that name, if it has decided something and hedges."""
         return self._hedgers.get(name)
 
+    def hedge_after(self, name: str, task_id: str, predicted: float) -> float | None:
+        """Seconds to wait for the first agent of a task; None: its strategy does not hedge it."""
+        hedger = self._hedgers.get(name)
+        if hedger is None:
+            return None
+        opened = self._open.get(task_id)
+        try:
+            return hedger.hedge_after(predicted, None if opened is None else opened.ticket)
+        except Exception as error:
+            self._log.warning("A strategy did not say when a task is late", strategy=name, error=repr(error))
+            return None
+
+    def hedged(self, name: str) -> None:
+        """Another agent is asked too."""
+        try:
+            self._hedgers[name].hedged()
+        except Exception as error:
+            self._log.warning("A strategy did not take a hedge", strategy=name, error=repr(error))
+
     def choose(self, context: DecisionContext, field: Field, moment: Moment, *, second: bool = False) -> Chosen:
         """Decide; a strategy that is not there (any more) or fails is replaced by the fallback.
 

@@ -46,8 +46,11 @@ class Picked(NamedTuple):
 class Hedger(Protocol):
     """A strategy that says when a task of its own is so late that another agent should be asked too."""
 
-    def hedge_after(self, predicted: float) -> float | None:
-        """Seconds to wait for a task predicted to take `predicted`; None: not now (budget, utilisation)."""
+    def hedge_after(self, predicted: float, ticket: Any) -> float | None:
+        """Seconds to wait for a task predicted to take `predicted`; None: not now (budget, utilisation).
+
+        `ticket`: the one of its decision.
+        """
         ...
 
     def hedged(self) -> None:

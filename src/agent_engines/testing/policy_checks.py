@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from agent_engines.domain.errors import ContractViolation
-from agent_engines.learning.policy import RoutingPolicy, checked_answer
+from agent_engines.learning.policy import HedgingPolicy, RoutingPolicy, checked_answer, checked_wait
 
 DECISIONS = 200
 
@@ -18,7 +18,7 @@ def check_policy(make: Callable[[int], RoutingPolicy], *, seed: int = 0) -> None
     It is asked about fleets of one to twenty agents with and without features, deadlines and known times, hears successes,
     failures and cancellations of those and of agents that are gone, answers with a candidate and two shares in (0, 1],
     changes nothing it is given, answers alike when made again from the same seed, and never claims to be certain of a
-    choice that it did not always make.
+    choice that it did not always make. One that hedges answers with seconds or None.
     """
     first, second = _answers(make(seed), seed), _answers(make(seed), seed)
     if first != second:
@@ -35,6 +35,8 @@ def _answers(policy: RoutingPolicy, seed: int) -> list[tuple[str, float, float]]
     for number in range(DECISIONS):
         context, candidates = _context(number, rng), _candidates(rng)
         decision = _decided(policy, context, candidates)
+        if isinstance(policy, HedgingPolicy):
+            _check_hedging(policy, decision)
         found.append((decision["agent"], decision["confidence"], decision["propensity"]))
         try:
             policy.learn(decision, _outcome(number, rng))
@@ -59,6 +61,14 @@ def _decided(policy: RoutingPolicy, context: dict[str, Any], candidates: list[di
         "confidence": confidence,
         "propensity": propensity,
     }
+
+
+def _check_hedging(policy: HedgingPolicy, decision: dict[str, Any]) -> None:
+    try:
+        if checked_wait(policy.hedge_after(decision)) is not None:
+            policy.hedged()
+    except Exception as error:
+        raise ContractViolation(f"hedging a task of {decision['agent']}: {error!r}") from error
 
 
 def _check_certainty(policy: RoutingPolicy, seed: int) -> None:
