@@ -14,6 +14,7 @@ from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.redrives import Redrive, RedriveOrder, RedriveState
 from agent_engines.domain.schedules import CatchUp, Schedule, TaskTemplate
 from agent_engines.domain.tasks import Task, TaskError, TaskStatus
+from agent_engines.domain.terms import Affinity, AffinityMode, Budget
 from agent_engines.ports.ledger import Entry, Ledger, LetterFilter, Verdict
 
 NOW = 1_700_000_000.0
@@ -144,6 +145,19 @@ class TestSchedules:
         kept = await ledger.schedules.schedule("nightly")
         assert bytes(kept.task.payload) == b'{"days": 1}'
         assert kept == schedule()
+
+    async def test_all_that_its_tasks_ask_for_is_kept(self, ledger: Ledger) -> None:
+        task = TaskTemplate(
+            task_type="report",
+            strategy="c3",
+            features=[0.5],
+            embedding=[1.0],
+            tenant="acme",
+            budget=Budget(cost=0.5, attempts=3),
+            affinity=Affinity(key="k", mode=AffinityMode.HARD),
+        )
+        await ledger.schedules.add(schedule(task=task))
+        assert (await ledger.schedules.schedule("nightly")).task == task
 
     async def test_a_name_is_given_once(self, ledger: Ledger) -> None:
         await ledger.schedules.add(schedule())

@@ -33,6 +33,12 @@ async def test_a_schedule_is_made_shown_listed_and_forgotten(house: House) -> No
         "timeout_seconds": None,
         "max_attempts": None,
         "metadata": {},
+        "strategy": None,
+        "features": None,
+        "embedding": None,
+        "tenant": "default",
+        "budget": None,
+        "affinity": None,
     }
     assert (await house.http.get("/v1/schedules/nightly")).json() == body
     assert (await house.http.get("/v1/schedules")).json() == {"items": [body], "next_cursor": None}

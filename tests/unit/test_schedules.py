@@ -12,6 +12,7 @@ import pytest
 
 from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from agent_engines.domain.schedules import CatchUp, ScheduleDraft, TaskTemplate
+from agent_engines.domain.terms import Affinity, Budget, Terms
 from agent_engines.runtime.schedules import CLAIM_SECONDS, Schedules
 from routing_house import RoutingHouse, settle
 
@@ -77,6 +78,26 @@ async def test_each_minute_makes_one_task(house: ScheduleHouse) -> None:
     assert stored.last_run_at == 1_700_000_160
     assert stored.next_run_at == 1_700_000_220
     assert stored.last_task_id == rest[-1].task_id
+
+
+async def test_its_tasks_have_a_strategy_an_account_a_budget_and_an_affinity(house: ScheduleHouse) -> None:
+    await house.schedules.start()
+    task = TaskTemplate(
+        task_type="echo",
+        strategy="c3",
+        features=[1.0, 2.0],
+        tenant="acme",
+        budget=Budget(attempts=2),
+        affinity=Affinity(key="k"),
+    )
+    await house.schedules.add(draft(task=task))
+    await house.pass_minutes(1)
+    [message] = await house.queued("ann")
+    assert message.max_attempts == 2, "the budget's attempts"
+    decision = await house.ledger.decisions.decision(message.request_id)
+    assert decision.context is not None
+    assert (decision.strategy, decision.context.features) == ("c3", (1.0, 2.0))
+    assert decision.context.terms == Terms(tenant="acme", budget=Budget(attempts=2), affinity=Affinity(key="k"))
 
 
 async def test_two_routers_make_it_once(house: ScheduleHouse) -> None:
@@ -218,6 +239,9 @@ async def test_a_name_is_given_once_and_a_missing_one_is_not_found(house: Schedu
         ({"timezone": "Mars/Base"}, "timezone"),
         ({"task": TaskTemplate(task_type="")}, "task.task_type"),
         ({"task": TaskTemplate(task_type="x", priority=9)}, "task.priority"),
+        ({"task": TaskTemplate(task_type="x", tenant="no name")}, "task.tenant"),
+        ({"task": TaskTemplate(task_type="x", features=[float("nan")])}, "task.features[0]"),
+        ({"task": TaskTemplate(task_type="x", strategy="none")}, "task.strategy"),
         ({"task": TaskTemplate(task_type="x", metadata={str(n): n for n in range(63)})}, "task.metadata"),
     ],
 )

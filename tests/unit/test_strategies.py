@@ -362,7 +362,7 @@ def test_a_policy_that_misbehaves_is_told_what_is_wrong() -> None:
         check_policy(lambda seed: Favourite(("agent-99", 0.5, 0.5)))
     with pytest.raises(ContractViolation, match="changed what it was given"):
         check_policy(lambda seed: Meddling(seed=seed))
-    with pytest.raises(ContractViolation, match="hedge_after returned 0.0"):
+    with pytest.raises(ContractViolation, match=r"hedge_after returned 0\.0"):
         check_policy(lambda seed: Hasty(seed=seed))
 
 

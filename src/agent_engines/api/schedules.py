@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from agent_engines.domain.errors import InvalidRequest
 from agent_engines.domain.schedules import CatchUp, Schedule, ScheduleDraft, TaskTemplate
 from agent_engines.domain.tasks import DEFAULT_PRIORITY
+from agent_engines.domain.terms import DEFAULT_TENANT, Affinity, Budget
 from agent_engines.domain.validation import decode_json
 from agent_engines.ports.service import IntelligenceService
 
@@ -35,6 +36,14 @@ class ScheduledTask(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: Annotated[float, Meta(gt=0, le=604_800)] | None = None
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
     metadata: dict[str, Any] = {}
+    strategy: Annotated[str | None, Meta(description="by which strategy the agent is chosen")] = None
+    features: Annotated[list[float] | None, Meta(description="1 to 256 finite numbers")] = None
+    embedding: Annotated[list[float] | None, Meta(description="1 to 4,096 finite numbers")] = None
+    tenant: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="on whose account")] = (
+        DEFAULT_TENANT
+    )
+    budget: Annotated[Budget | None, Meta(description="what all attempts of one task may use up")] = None
+    affinity: Annotated[Affinity | None, Meta(description="tasks with the same key meet the same agent")] = None
 
     @classmethod
     def of(cls, template: TaskTemplate) -> ScheduledTask:

@@ -8,9 +8,10 @@ import typer
 
 from agent_engines.domain.errors import InvalidRequest
 from agent_engines.domain.schedules import CatchUp
+from agent_engines.domain.terms import DEFAULT_TENANT, Affinity
 
 from .session import Session, command, group, parsed_json
-from .submit import payload_given
+from .submit import budget_given, payload_given
 from .tables import show_details
 from .tasks import show_page
 
@@ -59,6 +60,19 @@ async def add(  # noqa: PLR0917 - options of a command
         float | None, typer.Option(min=0.001, help="Longest run of one attempt.", show_default=False)
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(min=1, max=100, show_default=False)] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="How the agent is chosen: adaptive, random, c3, ...", show_default=False)
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="On whose account.")] = DEFAULT_TENANT,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help='What all attempts of one task may use up: {"cost": 0.1}.', metavar="JSON", show_default=False
+        ),
+    ] = None,
+    affinity: Annotated[
+        str | None, typer.Option(help="Tasks with the same key meet the same agent.", metavar="KEY", show_default=False)
+    ] = None,
     catch_up: Annotated[CatchUp, typer.Option(help="After downtime: the latest missed time, or all.")] = CatchUp.SKIP,
     paused: Annotated[bool, typer.Option("--paused", help="Make no tasks until it is resumed.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="In place of the one of this name.")] = False,
@@ -81,6 +95,10 @@ async def add(  # noqa: PLR0917 - options of a command
             requirements=needs,
             timeout_seconds=timeout_seconds,
             max_attempts=max_attempts,
+            strategy=strategy,
+            tenant=tenant,
+            budget=budget_given(budget),
+            affinity=None if affinity is None else Affinity(key=affinity),
         )
     session.print(answer, lambda: show_details(_short(answer)))
 

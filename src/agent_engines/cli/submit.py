@@ -100,7 +100,7 @@ async def submit(  # noqa: PLR0917 - options of a command
     if not isinstance(needs, dict):
         raise InvalidRequest("--requirements must be a JSON object", field="requirements")
     run_at = moment_given(at, delay, time.time())
-    terms = (tenant, _budget(budget), Affinity(key=affinity) if affinity is not None else None)
+    terms = (tenant, budget_given(budget), Affinity(key=affinity) if affinity is not None else None)
     options = Options(task_type, priority, needs, timeout_seconds, max_attempts, run_at, strategy, *terms)
     session.retry_seconds = SUBMIT_PATIENCE_SECONDS
     if file is not None:
@@ -214,7 +214,7 @@ def _request(options: Options, payload: Any) -> TaskRequest:
     )
 
 
-def _budget(text: str | None) -> Budget | None:
+def budget_given(text: str | None) -> Budget | None:
     """Raises InvalidRequest."""
     if text is None:
         return None

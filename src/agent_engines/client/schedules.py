@@ -38,7 +38,7 @@ class Schedules:
         replace: bool = False,
         **task: Any,
     ) -> Answer:
-        """Make a schedule; `task`: requirements, priority, timeout_seconds, max_attempts, metadata of its tasks.
+        """Make a schedule; `task`: what `Client.submit` takes besides, of its tasks (priority, metadata, strategy, tenant, budget, ...).
 
         Raises Conflict when the name is taken, unless it shall `replace`; InvalidRequest naming the field.
         """

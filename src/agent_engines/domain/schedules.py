@@ -10,6 +10,7 @@ import msgspec
 
 from .errors import InvalidRequest
 from .tasks import DEFAULT_PRIORITY, NO_PAYLOAD, TaskRequest
+from .terms import DEFAULT_TENANT, Affinity, Budget
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """A name stands in paths and in idempotency keys."""
@@ -25,8 +26,8 @@ class CatchUp(StrEnum):
     """Each of them is made up for, oldest first."""
 
 
-class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True):
-    """What every task of a schedule asks for; the fields of TaskRequest that make sense more than once."""
+class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every task of a schedule asks for; the fields of TaskRequest that make sense more than once. Stored without defaults."""
 
     task_type: str
     payload: msgspec.Raw = NO_PAYLOAD
@@ -35,6 +36,13 @@ class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float | None = None
     max_attempts: int | None = None
     metadata: dict[str, Any] = {}
+    strategy: str | None = None
+    features: list[float] | None = None
+    embedding: list[float] | None = None
+    tenant: str = DEFAULT_TENANT
+    budget: Budget | None = None
+    """Of each task by itself."""
+    affinity: Affinity | None = None
 
 
 class ScheduleDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,4 +97,10 @@ def scheduled_request(name: str, template: TaskTemplate, *, key: str, occurrence
         max_attempts=template.max_attempts,
         metadata={**template.metadata, "schedule": name, "scheduled_for": int(occurrence)},
         idempotency_key=key,
+        strategy=template.strategy,
+        features=template.features,
+        embedding=template.embedding,
+        tenant=template.tenant,
+        budget=template.budget,
+        affinity=template.affinity,
     )

@@ -139,6 +139,7 @@ class Schedules:
         cron = cron_of(draft.cron, draft.timezone)
         request = scheduled_request(draft.name, draft.task, key=occurrence_key(draft.name, now), occurrence=now)
         try:
+            self._dispatcher.check(draft.task.strategy)
             to_task(request, now=now, origin="", new_id=self._new_id, limits=self._dispatcher.options.limits)
         except InvalidRequest as error:
             raise InvalidRequest(str(error), field=f"task.{error.field}" if error.field else "task") from None
