@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .features import Floats
-from .ridge import NDArrayInt, together
+from .arrays import Floats, NDArrayInt, Rows, together
+from .kernel import quickest
 
 MOST_FILLING = 4
 
@@ -20,29 +20,22 @@ class Candidates(NamedTuple):
     """
 
     rows: NDArrayInt
-    part: NDArrayInt | slice
+    part: Rows
     places: NDArrayInt
     starts: NDArrayInt
     sizes: NDArrayInt
     names: tuple[str, ...]
     numbers: NDArrayInt
-    known: NDArrayInt | slice
+    known: Rows
     costs: Floats
-    regular: bool
-    """Every kind has as many replicas as every other."""
     grid: NDArrayInt | None
     """Places in `rows` of each kind's replicas, the last repeated to fill up; None when that would be mostly filling."""
 
-    def best(self, times: Floats) -> NDArrayInt:
-        """Of each kind the place in `rows` of the replica with the smallest of `times`."""
-        if len(self.starts) == 1:
-            return np.array([times.argmin()])
-        if self.grid is not None:
-            if self.regular:
-                return self.starts + times.reshape(self.grid.shape).argmin(axis=1)
-            return self.starts + times[self.grid].argmin(axis=1)
-        ends = self.starts + self.sizes
-        return np.array([a + times[a:b].argmin() for a, b in zip(self.starts, ends, strict=True)])
+    def best(self, times: Floats) -> tuple[NDArrayInt, Floats]:
+        """Of each kind the place in `rows` of the replica with the smallest of `times`, and that time."""
+        best, least = np.empty_like(self.starts), np.empty(len(self.starts))
+        quickest(times, self.starts, self.sizes, self.grid, best, least)
+        return best, least
 
     def any_of(self, chance: float) -> NDArrayInt:
         """One replica of each kind, picked by one number from 0 to 1."""
@@ -81,7 +74,6 @@ def arranged(
         numbered,
         together(numbered),
         np.array([cost_of(one) for one in first]),
-        bool((sizes == sizes[0]).all()),
         _grid(starts, sizes),
     )
 

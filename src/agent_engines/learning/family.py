@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .arrays import Floats, Rows, together
 from .calibration import Calibration, CalibrationState
-from .features import Floats, Scale, ScaleState
-from .ridge import NEWCOMER, NDArrayInt, Ridge, RidgeState, together
+from .features import Scale, ScaleState
+from .ridge import NEWCOMER, Ridge, RidgeState
 from .snapshot import Array
 
 CHILD_VARIANCE = 4.0
@@ -42,7 +43,7 @@ class Family:
         self.model = Ridge(size + 1, forgetting=forgetting)
         self.calibration = Calibration()
         self._places = np.zeros(1, dtype=np.intp)
-        self._asked: tuple[Any, Any, NDArrayInt | slice] = (None, None, slice(0, 0))
+        self._asked: tuple[Any, Any, Rows] = (None, None, slice(0, 0))
         self._kept: list[tuple[Floats, int, float]] = []
 
     def grow(self, kinds: int) -> None:
@@ -51,11 +52,11 @@ class Family:
         if missing > 0:
             self._places = np.concatenate([self._places, np.zeros(missing, dtype=np.intp)])
 
-    def predict(self, kinds: NDArrayInt | slice, raw: Floats) -> tuple[Floats, Floats]:
-        """(means, standard deviations in units of the noise) of these kinds."""
-        return self.model.predict(self._part(kinds), self.scale.encode(raw))
+    def predict(self, kinds: Rows, raw: Floats, width: float) -> tuple[Floats, Floats]:
+        """(means, standard deviations times `width`) of these kinds."""
+        return self.model.predict(self._part(kinds), self.scale.encode(raw), width)
 
-    def _part(self, kinds: NDArrayInt | slice) -> NDArrayInt | slice:
+    def _part(self, kinds: Rows) -> Rows:
         """The model's rows of these kinds, kept while the same kinds are asked for."""
         asked, places, part = self._asked
         if asked is not kinds or places is not self._places:

@@ -38,6 +38,8 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, amount in (("cost", self.cost), ("seconds", self.seconds)):
             if amount is not None and not 0.0 <= amount < math.inf:
                 raise ValueError(f"{name} is {amount}, it must be a finite number from 0 up")
-        if self.features is not None and not all(map(math.isfinite, self.features)):
-            place = next(place for place, value in enumerate(self.features) if not math.isfinite(value))
+        # A finite sum has finite terms only; where it is not, one of them is at fault or the sum itself was too large.
+        features = self.features
+        if features and not math.isfinite(sum(features)) and not all(map(math.isfinite, features)):
+            place = next(place for place, value in enumerate(features) if not math.isfinite(value))
             raise ValueError(f"features[{place}] is not a finite number")

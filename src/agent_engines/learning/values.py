@@ -14,14 +14,14 @@ import hashlib
 import msgspec
 import numpy as np
 
+from .arrays import Floats, Rows
 from .calibration import Calibration, CalibrationState
 from .drift import Drift, DriftState
 from .family import Family, FamilyState
-from .features import Floats
 from .intercepts import Intercepts, InterceptsState
 from .lesson import Lesson
-from .ridge import NEWCOMER, NDArrayInt
-from .snapshot import FORMAT, Array
+from .ridge import NEWCOMER
+from .snapshot import FORMAT, READABLE, Array
 
 AVERAGE = 0.05
 """Weight of a new sample in the moving averages of cost and seconds."""
@@ -74,7 +74,7 @@ class Values:
         self._calibration = Calibration()
         self._drifts: list[Drift] = []
         self._alarmed_until = 0
-        self._believed: dict[str, tuple[NDArrayInt | slice, Floats, Floats]] = {}
+        self._believed: dict[str, tuple[Rows, Floats, Floats]] = {}
         self.lessons = 0
         self.alarms = 0
         """Drift alarms so far."""
@@ -96,18 +96,18 @@ class Values:
             found = self._kinds.get(parent)
         return NEWCOMER if found is None else found
 
-    def predict(self, kinds: NDArrayInt | slice, task_type: str, features: Floats | None) -> tuple[Floats, Floats]:
+    def predict(self, kinds: Rows, task_type: str, features: Floats | None) -> tuple[Floats, Floats]:
         """(expected quality, standard deviation of that expectation) of kinds by number, to be read only."""
         if features is not None:
             family = self._families.get((task_type, len(features)))
             if family is not None:
-                means, widths = family.predict(kinds, features)
-                return means, widths * self._settings.ridge_width
+                return family.predict(kinds, features, self._settings.ridge_width)
         believed = self._believed.get(task_type)
         if believed is not None and believed[0] is kinds:
             return believed[1], believed[2]
         means, widths = self._table.predict(kinds, task_type)
-        widths *= self._settings.table_width
+        if self._settings.table_width != 1.0:
+            widths *= self._settings.table_width
         means.setflags(write=False)
         widths.setflags(write=False)
         if len(self._believed) >= MOST_BELIEVED:
@@ -131,6 +131,10 @@ class Values:
     def learn(self, lesson: Lesson) -> None:
         """Take in the next lesson of the sequence. Raises ValueError naming the field of a lesson that cannot be used."""
         lesson.check()
+        self.take(lesson)
+
+    def take(self, lesson: Lesson) -> None:
+        """The same for a lesson that was checked already."""
         self._believed.clear()
         self.lessons += 1
         kind = self._known(lesson)
@@ -180,8 +184,8 @@ class Values:
             state = msgspec.msgpack.decode(snapshot, type=ValuesState)
         except msgspec.DecodeError as error:
             raise ValueError(f"the snapshot of values cannot be read: {error}") from error
-        if state.format != FORMAT:
-            raise ValueError(f"the snapshot of values has format {state.format}, this version reads {FORMAT}")
+        if state.format not in READABLE:
+            raise ValueError(f"the snapshot of values has format {state.format}, this version reads {READABLE}")
         self._believed.clear()
         families = [Family.of(one, self._settings.forgetting) for one in state.families]
         self.lessons = state.lessons
