@@ -15,7 +15,7 @@
 #error "doubles would be computed with other widths than numpy's: agent-engines then does without this module"
 #endif
 
-#define VERSION 1
+#define VERSION 3
 #define CELL_PRIOR 15.0
 #define KIND_PRIOR 4.0
 #define TYPE_PRIOR 5.0
@@ -113,29 +113,53 @@ static int floats_of(PyObject *given, double *found, Py_ssize_t wanted) {
     return 0;
 }
 
+/* Numbers that may come as a tuple: written to `room` then, which the caller gives back to PyMem_Free. */
+static const double *given_as(Arrays *arrays, PyObject *given, double **room, Py_ssize_t *size) {
+    *room = NULL;
+    if (!PyTuple_Check(given)) return array_of(arrays, given, 0, NULL, size);
+    *size = PyTuple_Size(given);
+    *room = PyMem_Malloc((size_t)(*size + 1) * sizeof(double));
+    if (*room == NULL) PyErr_NoMemory();
+    else if (floats_of(given, *room, *size) == 0) return *room;
+    return NULL;
+}
+
 static PyObject *done(Arrays *arrays) {
     let_go(arrays);
     if (PyErr_Occurred()) return NULL;
     Py_RETURN_NONE;
 }
 
+/* all_finite(raw) */
+static PyObject *all_finite(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays = {.count = 0};
+    Py_ssize_t size, at = 0;
+    if (!wants(count, 1)) return NULL;
+    const double *raw = array_of(&arrays, args[0], 0, NULL, &size);
+    if (raw == NULL) return done(&arrays);
+    while (at < size && isfinite(raw[at])) at++;
+    let_go(&arrays);
+    return PyBool_FromLong(at == size);
+}
+
 /* encode(raw, scale, limit, encoded) */
 static PyObject *encode(PyObject *self, PyObject *const *args, Py_ssize_t count) {
     Arrays arrays = {.count = 0};
     Py_ssize_t size;
+    double *room;
     if (!wants(count, 4)) return NULL;
     double limit = PyFloat_AsDouble(args[2]);
-    const double *raw = array_of(&arrays, args[0], 0, NULL, &size);
-    if (PyErr_Occurred()) return done(&arrays);
-    const double *scale = vector_of(&arrays, args[1], 0, 2 * size);
+    if (PyErr_Occurred()) return NULL;
+    const double *raw = given_as(&arrays, args[0], &room, &size);
+    const double *scale = raw == NULL ? NULL : vector_of(&arrays, args[1], 0, 2 * size);
     double *encoded = scale == NULL ? NULL : vector_of(&arrays, args[3], PyBUF_WRITABLE, size + 1);
-    if (encoded == NULL) return done(&arrays);
-    for (Py_ssize_t i = 0; i < size; i++) {
+    for (Py_ssize_t i = 0; encoded != NULL && i < size; i++) {
         double value = (raw[i] - scale[i]) * scale[size + i];
         value = value > limit ? limit : value;
         encoded[i] = value < -limit ? -limit : value;
     }
-    encoded[size] = 1.0;
+    if (encoded != NULL) encoded[size] = 1.0;
+    PyMem_Free(room);
     return done(&arrays);
 }
 
@@ -245,6 +269,29 @@ static PyObject *ridge_predict(PyObject *self, PyObject *const *args, Py_ssize_t
     }
     PyMem_Free(point);
     return done(&arrays);
+}
+
+/* table_learn(cells, row, quality, keep, prior) */
+static PyObject *table_learn(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays = {.count = 0};
+    Py_ssize_t three, size;
+    if (!wants(count, 5)) return NULL;
+    Py_ssize_t row = PyLong_AsSsize_t(args[1]);
+    double quality = PyFloat_AsDouble(args[2]), keep = PyFloat_AsDouble(args[3]), prior = PyFloat_AsDouble(args[4]);
+    if (PyErr_Occurred()) return NULL;
+    double *cells = array_of(&arrays, args[0], PyBUF_WRITABLE, &three, &size);
+    if (cells == NULL) return done(&arrays);
+    if (three != 3 || row < 0 || row >= size) {
+        PyErr_SetString(PyExc_ValueError, "there is no such cell");
+        return done(&arrays);
+    }
+    double before = cells[row], sum = cells[size + row];
+    double more = before * keep + 1.0, whole = sum * keep + quality;
+    cells[row] = more;
+    cells[size + row] = whole;
+    cells[2 * size + row] = 1.0 / (more + prior);
+    let_go(&arrays);
+    return Py_BuildValue("dd", more - before, whole - sum);
 }
 
 /* table_predict(every, cells, rows, shared, means, widths) */
@@ -423,8 +470,8 @@ static PyObject *explore(PyObject *self, PyObject *const *args, Py_ssize_t count
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, "See arithmetic.py."}
 
 static PyMethodDef METHODS[] = {
-    FAST(encode), FAST(ridge_learn), FAST(ridge_predict), FAST(table_predict), FAST(completion),
-    FAST(quickest), FAST(utility), FAST(explore), {NULL, NULL, 0, NULL},
+    FAST(all_finite), FAST(encode), FAST(ridge_learn), FAST(ridge_predict), FAST(table_learn), FAST(table_predict),
+    FAST(completion), FAST(quickest), FAST(utility), FAST(explore), {NULL, NULL, 0, NULL},
 };
 
 static int started(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", VERSION); }

@@ -32,6 +32,8 @@ from .values import Settings, Values
 
 ONE = np.ones(1)
 COST = itemgetter("cost")
+TIMES = ("latency", "service", "work")
+NO_TIMES = (None, None, None)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,20 +184,20 @@ class Adaptive:
         Raises ValueError naming a field that cannot be used; then nothing was taken in.
         """
         made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, self._features(context))
+        fine = made is not None and not outcome.get("error")
+        latency, service, work = map(_number, map(outcome.get, TIMES)) if fine else NO_TIMES
         row = self._loads.row(str(candidate["agent"]))
-        sent = self._loads.back(str(context.get("task_id")), row)
+        sent = self._loads.back(str(context.get("task_id")), row, refresh=not fine)
         if made is None:
             return None
         if self._pacer is not None and made.cost is not None:
             self._pacer.spent(made.cost)
         now = float(outcome.get("now") or context.get("now") or 0.0)
-        if outcome.get("error"):
+        if not fine:
             self._loads.failed(row, now)
         else:
-            latency = _number(outcome.get("latency"))
             if sent is not None and latency is not None:
                 self._hedges.told(latency, sent.seconds)
-            service, work = _number(outcome.get("service")), _number(outcome.get("work"))
             self._loads.succeeded(row, service, work, now, sent_at=math.inf if sent is None else sent.at)
         if sent is not None:
             # Made above, nobody else has it yet.

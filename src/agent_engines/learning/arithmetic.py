@@ -1,6 +1,6 @@
 """Arithmetic of decisions and lessons on arrays, in numpy: what `kernel` falls back to where `_kernel.c` was not compiled.
 
-Both have the same functions. What a lesson leaves behind (`encode`, `ridge_learn`) has the same bits in both and on every
+Both have the same functions. What a lesson leaves behind (`encode`, `ridge_learn`, `table_learn`) has the same bits in both and on every
 machine: products are element by element, sums go in the order of the index, nothing is fused, no BLAS. What a decision reads
 (`ridge_predict`) may differ in the last bits. Rows are an index array, or a slice where they follow each other.
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .arrays import Floats, NDArrayInt, Rows
 from .exploration import shares, taken, winners
 
-VERSION = 1
+VERSION = 3
 """Goes up with every change of a function here: a kernel that was compiled from another one is not used."""
 CELL_PRIOR = 15.0
 """Outcomes a cell of the table needs until its own mean weighs as much as what it borrows."""
@@ -56,7 +56,12 @@ def triangle(size: int) -> Triangle:
     return Triangle(rows, columns, whole, whole.diagonal().copy(), np.where(rows == columns, 1.0, 2.0))
 
 
-def encode(raw: Floats, scale: Floats, limit: float, encoded: Floats) -> None:
+def all_finite(raw: Floats) -> bool:
+    """Whether all of a vector's numbers are."""
+    return bool(np.isfinite(raw).all())
+
+
+def encode(raw: Floats | tuple[float, ...], scale: Floats, limit: float, encoded: Floats) -> None:
     """`scale`: centre and factor; the last place of `encoded` becomes 1."""
     part = encoded[:-1]
     np.subtract(raw, scale[0], out=part)
@@ -94,6 +99,14 @@ def ridge_predict(beliefs: Floats, rows: Rows, encoded: Floats, width: float, me
     np.maximum(widths, 0.0, out=widths)
     np.sqrt(widths, out=widths)
     widths *= width
+
+
+def table_learn(cells: Floats, row: int, quality: float, keep: float, prior: float) -> tuple[float, float]:
+    """One more outcome in a cell, which keeps `keep` of what it had; by how much its count and its sum have grown."""
+    count, total = float(cells[0, row]), float(cells[1, row])
+    more, whole = count * keep + 1.0, total * keep + quality
+    cells[0, row], cells[1, row], cells[2, row] = more, whole, 1.0 / (more + prior)
+    return more - count, whole - total
 
 
 def table_predict(

@@ -69,14 +69,14 @@ class Family:
         if self._places[kind] == NEWCOMER and self._places[parent] != NEWCOMER:
             self.model.copy(int(self._places[parent]), self._row(kind), CHILD_VARIANCE)
 
-    def learn(self, kind: int, raw: Floats, quality: float) -> None:
+    def learn(self, kind: int, raw: Floats | tuple[float, ...], quality: float) -> None:
         """Take in one outcome of `kind`."""
         if self.scale.see(raw):
             self._learn_again()
-        row = self._row(kind)
+        row = int(self._places[kind]) or self._row(kind)
         self.model.learn(row, self.scale.encode(raw), quality)
         if not self.scale.frozen:
-            self._kept.append((raw, row, quality))
+            self._kept.append((np.array(raw), row, quality))
 
     def widen(self, kind: int, times: float) -> None:
         """Believe as before of this kind, with `times` the variance."""

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from .arrays import Floats
-from .kernel import encode
+from .kernel import all_finite, encode
 from .snapshot import Array
 
 LENGTH = 3.0
@@ -44,11 +44,12 @@ class Scale:
     def frozen(self) -> bool:
         return self._seen >= WARM_UP[-1]
 
-    def see(self, raw: Floats) -> bool:
+    def see(self, given: Floats | tuple[float, ...]) -> bool:
         """Take one vector into account; True when the scale was fixed anew by it."""
-        if self.frozen:
+        if self._seen >= WARM_UP[-1]:
             return False
         self._seen += 1
+        raw = np.asarray(given)
         step = raw - self._mean
         self._mean += step / self._seen
         self._squares += step * (raw - self._mean)
@@ -58,7 +59,7 @@ class Scale:
         self._scale[1] = (LENGTH / math.sqrt(self.size)) / np.sqrt(self._squares / self._seen + 1e-6)
         return True
 
-    def encode(self, raw: Floats) -> Floats:
+    def encode(self, raw: Floats | tuple[float, ...]) -> Floats:
         """The vector a learner sees: `size` numbers and a 1."""
         encoded = np.empty(self.size + 1)
         encode(raw, self._scale, self._limit, encoded)
@@ -86,7 +87,6 @@ def checked(features: object) -> Floats | None:
         raise ValueError(f"features must be a flat list of numbers, not {raw.ndim}-dimensional")
     if raw.size == 0:
         return None
-    # A finite sum has finite terms only; where it is not, one of them is at fault or the sum itself was too large.
-    if not math.isfinite(sum(raw.tolist())) and not np.isfinite(raw).all():
+    if not all_finite(raw):
         raise ValueError(f"features[{int(np.flatnonzero(~np.isfinite(raw))[0])}] is not a finite number")
     return raw

@@ -12,7 +12,7 @@ import numpy as np
 
 from .arithmetic import CELL_PRIOR, KIND_PRIOR
 from .arrays import Floats, Rows, how_many
-from .kernel import table_predict
+from .kernel import table_learn, table_predict
 from .snapshot import Array
 
 FIRST_GUESS = 0.85
@@ -53,13 +53,8 @@ class Cells:
             self.rows = np.concatenate([self.rows, Cells(missing, self.prior).rows], axis=1)
 
     def learn(self, row: int, quality: float, keep: float) -> None:
-        count, total = float(self.rows[0, row]), float(self.rows[1, row])
-        more = count * keep + 1.0
-        whole = total * keep + quality
-        self.rows[0, row] = more
-        self.rows[1, row] = whole
-        self.rows[2, row] = 1.0 / (more + self.prior)
-        self.totals = (self.totals[0] + (more - count), self.totals[1] + (whole - total))
+        more, better = table_learn(self.rows, row, quality, keep, self.prior)
+        self.totals = (self.totals[0] + more, self.totals[1] + better)
 
     def widen(self, row: int, times: float) -> None:
         """Keep the mean, and `times` less of the weight."""

@@ -16,9 +16,11 @@ COMPILED = compiled is not None and arithmetic.VERSION == compiled.VERSION
 """Whether the compiled functions are used."""
 _chosen = compiled if compiled is not None and COMPILED else arithmetic
 
+all_finite = _chosen.all_finite
 encode = _chosen.encode
 ridge_learn = _chosen.ridge_learn
 ridge_predict = _chosen.ridge_predict
+table_learn = _chosen.table_learn
 table_predict = _chosen.table_predict
 completion = _chosen.completion
 quickest = _chosen.quickest

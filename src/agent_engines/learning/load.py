@@ -176,8 +176,11 @@ class Loads:
         if now - self._swept_at >= SWEEP_SECONDS:
             self._sweep(now)
 
-    def back(self, task_id: str, row: int) -> Sent | None:
-        """The task came back from there; None when it is not known to be under way there."""
+    def back(self, task_id: str, row: int, *, refresh: bool = True) -> Sent | None:
+        """The task came back from there; None when it is not known to be under way there.
+
+        `refresh`: not where `succeeded` is told next, which does it too.
+        """
         replica = self._replicas[row]
         found = replica.open.pop(task_id, None)
         if found is None:
@@ -190,7 +193,8 @@ class Loads:
             replica.sent = max(0.0, replica.sent - 1.0)
         else:
             replica.reported = max(0.0, replica.reported - 1.0)
-        self._refresh(row)
+        if refresh:
+            self._refresh(row)
         return sent
 
     def succeeded(

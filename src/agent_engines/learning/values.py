@@ -68,7 +68,7 @@ class Values:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._kinds: dict[str, int] = {}
-        self._averages = np.zeros((2, 1))
+        self._costs, self._seconds = [0.0], [0.0]
         self._table = Intercepts(forgetting=self._settings.forgetting)
         self._families: dict[tuple[str, int], Family] = {}
         self._calibration = Calibration()
@@ -122,11 +122,11 @@ class Values:
 
     def cost(self, kind: int) -> float:
         """Moving average of what a task of it costs."""
-        return float(self._averages[0, kind])
+        return self._costs[kind]
 
     def seconds(self, kind: int) -> float:
         """Moving average of how long it works on a task."""
-        return float(self._averages[1, kind])
+        return self._seconds[kind]
 
     def learn(self, lesson: Lesson) -> None:
         """Take in the next lesson of the sequence. Raises ValueError naming the field of a lesson that cannot be used."""
@@ -139,15 +139,15 @@ class Values:
         self.lessons += 1
         kind = self._known(lesson)
         quality = float(lesson.quality)
-        for row, value in enumerate((lesson.cost, lesson.seconds)):
-            if value is not None:
-                before = float(self._averages[row, kind])
-                self._averages[row, kind] = before + AVERAGE * (value - before) if before else value
+        if lesson.cost is not None:
+            _follow(self._costs, kind, lesson.cost)
+        if lesson.seconds is not None:
+            _follow(self._seconds, kind, lesson.seconds)
         self._table.learn(kind, lesson.task_type, quality)
         calibration = self._calibration
         if lesson.features:
             family = self._family(lesson.task_type, len(lesson.features))
-            family.learn(kind, np.array(lesson.features), quality)
+            family.learn(kind, lesson.features, quality)
             calibration = family.calibration
         if lesson.raw is not None:
             told = calibration(lesson.raw) if lesson.confidence is None else lesson.confidence
@@ -168,7 +168,7 @@ class Values:
                 FORMAT,
                 self.lessons,
                 tuple(self._kinds),
-                Array.of(self._averages),
+                Array.of(np.array([self._costs, self._seconds])),
                 self._table.state(),
                 tuple(family.state() for family in self._families.values()),
                 self._calibration.state(),
@@ -190,7 +190,7 @@ class Values:
         families = [Family.of(one, self._settings.forgetting) for one in state.families]
         self.lessons = state.lessons
         self._kinds = {name: number for number, name in enumerate(state.kinds, 1)}
-        self._averages = state.averages.values()
+        self._costs, self._seconds = state.averages.values().tolist()
         self._table.load(state.table)
         self._families = {(one.task_type, one.scale.size): one for one in families}
         self._calibration = Calibration.of(state.calibration)
@@ -211,7 +211,8 @@ class Values:
         if number is not None:
             return number
         number = self._kinds[lesson.kind] = len(self._kinds) + 1
-        self._averages = np.concatenate([self._averages, np.zeros((2, 1))], axis=1)
+        self._costs.append(0.0)
+        self._seconds.append(0.0)
         self._table.grow(number + 1)
         self._drifts.append(Drift())
         parent = self._kinds.get(lesson.parent or "")
@@ -231,3 +232,8 @@ class Values:
             family.grow(len(self._kinds) + 1)
         self._families[task_type, size] = family
         return family
+
+
+def _follow(averages: list[float], kind: int, value: float) -> None:
+    before = averages[kind]
+    averages[kind] = before + AVERAGE * (value - before) if before else float(value)
