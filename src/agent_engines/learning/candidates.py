@@ -49,31 +49,32 @@ def arranged(
 
     Raises ValueError naming a cost that cannot be used.
     """
-    numbers: dict[str, int] = {}
-    seen: dict[str, int] = {}
+    ranks: dict[str, tuple[int, int]] = {}
     kinds = [kind_of(one) for one in candidates]
     for kind, one in zip(kinds, candidates, strict=True):
-        if kind not in numbers:
-            numbers[kind] = number(kind, parent_of(one))
-            seen[kind] = len(seen)
-    order = sorted(range(len(candidates)), key=lambda place: (numbers[kinds[place]], seen[kinds[place]]))
-    _, starts, sizes = np.unique([kinds[place] for place in order], return_index=True, return_counts=True)
-    in_order = np.argsort(starts)
-    starts, sizes = starts[in_order], sizes[in_order]
-    first = [candidates[order[int(start)]] for start in starts]
-    names = tuple(kind_of(one) for one in first)
+        if kind not in ranks:
+            ranks[kind] = (number(kind, parent_of(one)), len(ranks))
+    order = sorted(range(len(kinds)), key=[ranks[kind] for kind in kinds].__getitem__)
+    names: list[str] = []
+    begun: list[int] = []
+    for at, place in enumerate(order):
+        if not names or names[-1] != kinds[place]:
+            names.append(kinds[place])
+            begun.append(at)
+    starts = np.array(begun)
+    sizes = np.diff(starts, append=len(order))
     ordered = np.array([rows[place] for place in order])
-    numbered = np.array([numbers[name] for name in names])
+    numbered = np.array([ranks[name][0] for name in names])
     return Candidates(
         ordered,
         together(ordered),
         np.array(order),
         starts,
         sizes,
-        names,
+        tuple(names),
         numbered,
         together(numbered),
-        np.array([cost_of(one) for one in first]),
+        np.array([cost_of(candidates[order[at]]) for at in begun]),
         _grid(starts, sizes),
     )
 
