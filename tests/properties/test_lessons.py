@@ -61,8 +61,15 @@ class Town:
 
         self.bus.lessons.follow = badly  # type: ignore[method-assign]
 
-    def router(self, name: str, capabilities: Capabilities = CAPABILITIES, *, gather_seconds: float = 0.0) -> Lessons:
-        options = LessonOptions(router=name, version="adaptive-1", gather_seconds=gather_seconds)
+    def router(
+        self,
+        name: str,
+        capabilities: Capabilities = CAPABILITIES,
+        version: str = "adaptive-2",
+        older: str = "adaptive-1",
+        gather_seconds: float = 0.0,
+    ) -> Lessons:
+        options = LessonOptions(router=name, version=version, older=(older,), gather_seconds=gather_seconds)
         return Lessons(
             self.bus, self.store, Learned(), capabilities, clock=self.clock, telemetry=self.telemetry, options=options
         )
@@ -104,6 +111,36 @@ async def test_routers_that_restart_and_are_served_badly_come_to_the_same_digest
     assert len({(one.sequence, one.digest) for one in standings}) == 1
     assert newcomer.learned.values.lessons == len(lessons), "each lesson counts once"
     for router in (*routers.values(), newcomer):
+        await router.stop()
+    await town.bus.close()
+
+
+async def test_a_snapshot_of_an_older_version_is_read_while_there_is_none_of_this_one() -> None:
+    town = Town(Random(0))
+    old = town.router("a", version="adaptive-1", older="adaptive-0")
+    await old.start()
+    for number in range(20):
+        old.teach(a_lesson(number, Random(number)))
+    await town.caught_up(old)
+    assert await old.save()
+    # What the snapshot holds is not in the log any more.
+    town.bus.lessons._stored = [b"gone" for _ in town.bus.lessons._stored]
+    new = town.router("b")
+    await new.start()
+    await town.caught_up(new)
+    assert new.learned.values.lessons == 20
+    assert new.learned.sequence == old.learned.sequence
+    new.teach(a_lesson(20, Random(20)))
+    await town.caught_up(new)
+    assert await new.save()
+    newest = await town.store.newest("adaptive-2/")
+    assert newest is not None
+    third = town.router("c")
+    await third.start()
+    await town.caught_up(third)
+    assert third.standing().digest == new.standing().digest
+    assert third.learned.values.lessons == 21
+    for router in (old, new, third):
         await router.stop()
     await town.bus.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from agent_engines.learning.adaptive import Adaptive, Options
 from agent_engines.learning.lesson import Lesson
+from agent_engines.learning.snapshot import FORMAT
 from agent_engines.learning.values import MOST_FAMILIES, Values
 
 
@@ -145,7 +147,41 @@ def test_a_snapshot_that_is_damaged_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         values.restore(values.snapshot()[:-3])
     with pytest.raises(ValueError, match="format 9"):
-        values.restore(values.snapshot().replace(b"format\x01", b"format\x09"))
+        values.restore(values.snapshot().replace(b"format" + bytes([FORMAT]), b"format\x09"))
+
+
+def test_a_snapshot_of_format_1_is_read_and_gives_the_same_predictions() -> None:
+    """Written by the version before the triangle: 150 lessons, seven kinds, whole squares of covariance."""
+    values = Values()
+    values.restore((Path(__file__).parents[1] / "golden" / "values-format-1.msgpack").read_bytes())
+    assert (values.lessons, values.kinds) == (150, 7)
+    kinds, some = np.arange(1, 8), [0, 2, 6]
+    means, widths = values.predict(kinds, "sum", None)
+    assert means[some] == pytest.approx([0.5931029738481132, 0.5635848799659666, 0.5907127890734115])
+    assert widths[some] == pytest.approx([0.11434082203270972, 0.13182295138767786, 0.19019161068785367])
+    means, widths = values.predict(kinds, "sum", np.array([5.0, 60.0, -80.0]))
+    assert means[some] == pytest.approx([0.19213103943899934, 0.9639220866593496, 0.19213103943899934])
+    assert widths[some] == pytest.approx([0.22720362830467772, 0.4132276140937875, 0.45440725660935544])
+    means, widths = values.predict(kinds, "sort", 20.0 * np.arange(7) - 50.0)
+    assert means[some] == pytest.approx([-0.7656785268131405, -0.7691874521894418, -0.2041314661085776])
+    assert widths[some] == pytest.approx([1.2408938636684326, 0.48297130748995454, 2.148718497610264])
+    again = Values()
+    again.restore(values.snapshot())
+    more = lessons(3, 60)
+    assert taught(values, more).digest() == taught(again, more).digest()
+
+
+@pytest.mark.parametrize("features", [17, 64])
+def test_what_is_known_of_a_kind_takes_under_20_kib_a_family(features: int) -> None:
+    """By the bar of memory, at the most features a task is expected to have."""
+    rng = Random(1)
+    values = Values()
+    for number in range(400):
+        vector = tuple(rng.gauss(0.0, 1.0) for _ in range(features))
+        values.learn(Lesson(kind=f"kind-{number % 50}", task_type="t", features=vector, quality=1.0))
+    family = values._families["t", features]
+    assert len(values.snapshot()) / 50 < 20 * 1024
+    assert family.model._beliefs.nbytes / 50 < 20 * 1024
 
 
 @pytest.mark.parametrize("seed", range(3))

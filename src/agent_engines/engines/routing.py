@@ -85,7 +85,12 @@ class Routing:
             capabilities,
             clock=clock,
             telemetry=telemetry,
-            options=LessonOptions(router=fleet.router, version=AdaptiveStrategy.version, leads=leader.leads),
+            options=LessonOptions(
+                router=fleet.router,
+                version=AdaptiveStrategy.version,
+                leads=leader.leads,
+                older=AdaptiveStrategy.older,
+            ),
         )
         try:
             strategies = Strategies(

@@ -18,19 +18,22 @@ import msgspec
 import numpy as np
 from msgspec.structs import force_setattr
 
+from .arrays import Floats, NDArrayInt
 from .candidates import Candidates, arranged, kind_of, parent_of
-from .exploration import Draws, shares, taken, winners
-from .features import Floats, checked
+from .exploration import Draws
+from .features import checked
 from .hedges import MOST_BUSY, Hedges
+from .kernel import explore, utility
 from .lesson import Lesson
 from .load import Loads, Sent
 from .pacing import Pacer
-from .ridge import NDArrayInt
 from .text import hashed
 from .values import Settings, Values
 
 ONE = np.ones(1)
 COST = itemgetter("cost")
+TIMES = ("latency", "service", "work")
+NO_TIMES = (None, None, None)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +93,9 @@ class Choice(NamedTuple):
 
 
 class _Arranged(NamedTuple):
-    """Candidates as they came last time: the very mappings, their costs, and what was made of them."""
+    """Candidates as they came last time: the very tuple or the mappings, their costs, and what was made of them."""
 
+    whole: tuple[Mapping[str, Any], ...] | None
     given: list[Mapping[str, Any]]
     costs: list[Any]
     kinds: int
@@ -121,7 +125,10 @@ class Adaptive:
         self.decisions = 0
 
     def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> Choice:
-        """Choose among at least one candidate. Raises ValueError naming a field that cannot be used."""
+        """Choose among at least one candidate. Raises ValueError naming a field that cannot be used.
+
+        A tuple that comes again is taken for unchanged, its mappings too; a list is compared.
+        """
         if not candidates:
             raise ValueError("candidates is empty: there is nobody to choose from")
         now = float(context.get("now") or 0.0)
@@ -130,8 +137,8 @@ class Adaptive:
         fleet = self._arranged(candidates)
         means, widths = self.values.predict(fleet.known, task_type, features)
         finish, best = self._finish(context, fleet, now)
-        utility = self._utility(context, fleet, means, finish)
-        kind, probabilities = self._explore(utility, widths)
+        worth = self._utility(context, fleet, means, finish)
+        kind, first, probabilities = self._explore(worth, widths)
         at = int(best[kind])
         raw = min(max(float(means[kind]), 0.0), 1.0)
         confidence = self.values.confidence(raw, task_type, 0 if features is None else len(features))
@@ -148,7 +155,7 @@ class Adaptive:
             float(probabilities[kind]),
             confidence,
             raw,
-            kind != int(utility.argmax()),
+            kind != first,
             Weighed(
                 fleet.names,
                 fleet.numbers,
@@ -156,7 +163,7 @@ class Adaptive:
                 widths,
                 fleet.costs,
                 finish,
-                utility,
+                worth,
                 probabilities,
                 best,
                 fleet.places,
@@ -167,7 +174,7 @@ class Adaptive:
         """Take in what came of one decision: quality 0..1, success, error, latency, service, work, cancelled."""
         lesson = self.lesson(context, candidate, outcome)
         if lesson is not None:
-            self.values.learn(lesson)
+            self.values.take(lesson)
 
     def lesson(
         self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]
@@ -177,20 +184,20 @@ class Adaptive:
         Raises ValueError naming a field that cannot be used; then nothing was taken in.
         """
         made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, self._features(context))
+        fine = made is not None and not outcome.get("error")
+        latency, service, work = map(_number, map(outcome.get, TIMES)) if fine else NO_TIMES
         row = self._loads.row(str(candidate["agent"]))
-        sent = self._loads.back(str(context.get("task_id")), row)
+        sent = self._loads.back(str(context.get("task_id")), row, refresh=not fine)
         if made is None:
             return None
         if self._pacer is not None and made.cost is not None:
             self._pacer.spent(made.cost)
         now = float(outcome.get("now") or context.get("now") or 0.0)
-        if outcome.get("error"):
+        if not fine:
             self._loads.failed(row, now)
         else:
-            latency = _number(outcome.get("latency"))
             if sent is not None and latency is not None:
                 self._hedges.told(latency, sent.seconds)
-            service, work = _number(outcome.get("service")), _number(outcome.get("work"))
             self._loads.succeeded(row, service, work, now, sent_at=math.inf if sent is None else sent.at)
         if sent is not None:
             # Made above, nobody else has it yet.
@@ -228,15 +235,13 @@ class Adaptive:
         self._hedges.spent()
 
     def _utility(self, context: Mapping[str, Any], fleet: Candidates, means: Floats, finish: Floats | None) -> Floats:
-        options = self._options
-        utility = means - fleet.costs * self._price(context)
-        if finish is None:
-            return utility
-        utility -= options.haste * finish
+        options, late, left = self._options, 0.0, 0.0
         deadline = context.get("deadline_s")
         if deadline is not None:
-            utility -= options.late * (finish > float(deadline) - float(context.get("now") or 0.0))
-        return utility
+            late, left = options.late, float(deadline) - float(context.get("now") or 0.0)
+        found = np.empty(len(means))
+        utility(means, fleet.costs, finish, (self._price(context), options.haste, late, left), found)
+        return found
 
     def _price(self, context: Mapping[str, Any]) -> float:
         price = context.get("lam")
@@ -264,29 +269,32 @@ class Adaptive:
         times = self._loads.completion(fleet.part, work, now)
         if len(fleet.rows) == len(fleet.names):
             return times, fleet.starts
-        best = fleet.best(times)
-        return times[best], best
+        best, least = fleet.best(times)
+        return least, best
 
-    def _explore(self, utility: Floats, widths: Floats) -> tuple[int, Floats]:
-        """The kind to take, and the probabilities it was taken with."""
-        kinds = len(utility)
+    def _explore(self, worth: Floats, widths: Floats) -> tuple[int, int, Floats]:
+        """The kind to take, the best one, and the probabilities the first was taken with."""
+        kinds = len(worth)
         chance = self._generator.random()
         if kinds == 1:
-            return 0, ONE
+            return 0, 0, ONE
         options = self._options
         floor = max(options.floor / (1.0 + self.decisions / options.floor_half_life), self.values.floor)
-        won = winners(utility, widths, self._draws.take(kinds))
-        return taken(won, kinds, floor, chance), shares(won, kinds, floor)
+        probabilities = np.empty(kinds)
+        kind, first = explore(worth, widths, self._draws.take(kinds), (floor, chance), probabilities)
+        return kind, first, probabilities
 
     def _arranged(self, candidates: Sequence[Mapping[str, Any]]) -> Candidates:
         """The candidates as arrays; kept while the same mappings come again at the same cost."""
         kept = self._kept
+        known = self.values.kinds
+        if kept is not None and kept.whole is candidates and kept.kinds == known:
+            return kept.fleet
         given = candidates if isinstance(candidates, list) else list(candidates)
         try:
             costs = list(map(COST, given))
         except KeyError:
             costs = [one.get("cost") for one in given]
-        known = self.values.kinds
         if kept is not None and kept.kinds == known and kept.costs == costs and kept.given == given:
             return kept.fleet
         loads = self._loads
@@ -295,7 +303,8 @@ class Adaptive:
         for one, row in zip(given, rows, strict=True):
             if one.get("slots") is not None:
                 loads.slots(row, _slots(one))
-        self._kept = _Arranged(list(given), costs, known, fleet)
+        whole = candidates if isinstance(candidates, tuple) else None
+        self._kept = _Arranged(whole, list(given), costs, known, fleet)
         return fleet
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import NDArrayInt
 from .features import Floats
 from .load import Loads, Sent
-from .ridge import NDArrayInt
 
 PROBED = 3
 TIE = 1e-9

@@ -60,10 +60,14 @@ class Calibration:
         error = outcome - straight
         cell = int(straight * CELLS)
         right = straight * CELLS - cell
-        for place, weight in ((cell, 1.0 - right), (cell + 1, right)):
-            keep = 1.0 - (1.0 - LOCAL_KEEP) * weight
-            self._errors[place] = self._errors[place] * keep + weight * error
-            self._counts[place] = self._counts[place] * keep + weight
+        left = 1.0 - right
+        errors, counts = self._errors, self._counts
+        keep = 1.0 - (1.0 - LOCAL_KEEP) * left
+        errors[cell] = errors[cell] * keep + left * error
+        counts[cell] = counts[cell] * keep + left
+        keep = 1.0 - (1.0 - LOCAL_KEEP) * right
+        errors[cell + 1] = errors[cell + 1] * keep + right * error
+        counts[cell + 1] = counts[cell + 1] * keep + right
         self._learn_line(raw - 0.5, error)
 
     def _line(self, raw: float) -> float:

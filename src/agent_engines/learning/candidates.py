@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .features import Floats
-from .ridge import NDArrayInt, together
+from .arrays import Floats, NDArrayInt, Rows, together
+from .kernel import quickest
 
 MOST_FILLING = 4
 
@@ -20,29 +20,22 @@ class Candidates(NamedTuple):
     """
 
     rows: NDArrayInt
-    part: NDArrayInt | slice
+    part: Rows
     places: NDArrayInt
     starts: NDArrayInt
     sizes: NDArrayInt
     names: tuple[str, ...]
     numbers: NDArrayInt
-    known: NDArrayInt | slice
+    known: Rows
     costs: Floats
-    regular: bool
-    """Every kind has as many replicas as every other."""
     grid: NDArrayInt | None
     """Places in `rows` of each kind's replicas, the last repeated to fill up; None when that would be mostly filling."""
 
-    def best(self, times: Floats) -> NDArrayInt:
-        """Of each kind the place in `rows` of the replica with the smallest of `times`."""
-        if len(self.starts) == 1:
-            return np.array([times.argmin()])
-        if self.grid is not None:
-            if self.regular:
-                return self.starts + times.reshape(self.grid.shape).argmin(axis=1)
-            return self.starts + times[self.grid].argmin(axis=1)
-        ends = self.starts + self.sizes
-        return np.array([a + times[a:b].argmin() for a, b in zip(self.starts, ends, strict=True)])
+    def best(self, times: Floats) -> tuple[NDArrayInt, Floats]:
+        """Of each kind the place in `rows` of the replica with the smallest of `times`, and that time."""
+        best, least = np.empty_like(self.starts), np.empty(len(self.starts))
+        quickest(times, self.starts, self.sizes, self.grid, best, least)
+        return best, least
 
     def any_of(self, chance: float) -> NDArrayInt:
         """One replica of each kind, picked by one number from 0 to 1."""
@@ -56,32 +49,32 @@ def arranged(
 
     Raises ValueError naming a cost that cannot be used.
     """
-    numbers: dict[str, int] = {}
-    seen: dict[str, int] = {}
+    ranks: dict[str, tuple[int, int]] = {}
     kinds = [kind_of(one) for one in candidates]
     for kind, one in zip(kinds, candidates, strict=True):
-        if kind not in numbers:
-            numbers[kind] = number(kind, parent_of(one))
-            seen[kind] = len(seen)
-    order = sorted(range(len(candidates)), key=lambda place: (numbers[kinds[place]], seen[kinds[place]]))
-    _, starts, sizes = np.unique([kinds[place] for place in order], return_index=True, return_counts=True)
-    in_order = np.argsort(starts)
-    starts, sizes = starts[in_order], sizes[in_order]
-    first = [candidates[order[int(start)]] for start in starts]
-    names = tuple(kind_of(one) for one in first)
+        if kind not in ranks:
+            ranks[kind] = (number(kind, parent_of(one)), len(ranks))
+    order = sorted(range(len(kinds)), key=[ranks[kind] for kind in kinds].__getitem__)
+    names: list[str] = []
+    begun: list[int] = []
+    for at, place in enumerate(order):
+        if not names or names[-1] != kinds[place]:
+            names.append(kinds[place])
+            begun.append(at)
+    starts = np.array(begun)
+    sizes = np.diff(starts, append=len(order))
     ordered = np.array([rows[place] for place in order])
-    numbered = np.array([numbers[name] for name in names])
+    numbered = np.array([ranks[name][0] for name in names])
     return Candidates(
         ordered,
         together(ordered),
         np.array(order),
         starts,
         sizes,
-        names,
+        tuple(names),
         numbered,
         together(numbered),
-        np.array([cost_of(one) for one in first]),
-        bool((sizes == sizes[0]).all()),
+        np.array([cost_of(candidates[order[at]]) for at in begun]),
         _grid(starts, sizes),
     )
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .features import Floats
-from .ridge import NDArrayInt
+from .arrays import Floats, NDArrayInt
 
 DRAWS = 32
 TABLE = 1 << 16
@@ -30,13 +29,13 @@ class Draws:
         self._at = 0
 
     def take(self, kinds: int) -> Floats:
-        """DRAWS rows of `kinds` numbers, to be read only."""
+        """DRAWS times `kinds` numbers, to be read only."""
         wanted = DRAWS * kinds
         if 2 * wanted > len(self._table):
             self._table = self._made(2 * wanted)
         # A step without a common divisor with any row length, so that the same numbers seldom meet the same kinds.
         self._at = (self._at + wanted + 7919) % (len(self._table) - wanted)
-        return self._table[self._at : self._at + wanted].reshape(DRAWS, kinds)
+        return self._table[self._at : self._at + wanted]
 
     def _made(self, size: int) -> Floats:
         return self._optimism + self._jitter * self._generator.standard_normal(size)
@@ -49,9 +48,9 @@ def winners(means: Floats, widths: Floats, draws: Floats) -> NDArrayInt:
     return values.argmax(axis=1)
 
 
-def shares(won: NDArrayInt, kinds: int, floor: float) -> Floats:
-    """How often each kind won, mixed with a uniform distribution of weight `floor`."""
-    found: Floats = np.multiply(np.bincount(won, minlength=kinds), (1.0 - floor) / len(won))
+def shares(won: NDArrayInt, kinds: int, floor: float, found: Floats | None = None) -> Floats:
+    """How often each kind won, mixed with a uniform distribution of weight `floor`; written into `found` if there is one."""
+    found = np.multiply(np.bincount(won, minlength=kinds), (1.0 - floor) / len(won), out=found)
     found += floor / kinds
     return found
 

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .arrays import Floats, Rows, together
 from .calibration import Calibration, CalibrationState
-from .features import Floats, Scale, ScaleState
-from .ridge import NEWCOMER, NDArrayInt, Ridge, RidgeState, together
+from .features import Scale, ScaleState
+from .ridge import NEWCOMER, Ridge, RidgeState
 from .snapshot import Array
 
 CHILD_VARIANCE = 4.0
@@ -42,7 +43,7 @@ class Family:
         self.model = Ridge(size + 1, forgetting=forgetting)
         self.calibration = Calibration()
         self._places = np.zeros(1, dtype=np.intp)
-        self._asked: tuple[Any, Any, NDArrayInt | slice] = (None, None, slice(0, 0))
+        self._asked: tuple[Any, Any, Rows] = (None, None, slice(0, 0))
         self._kept: list[tuple[Floats, int, float]] = []
 
     def grow(self, kinds: int) -> None:
@@ -51,11 +52,11 @@ class Family:
         if missing > 0:
             self._places = np.concatenate([self._places, np.zeros(missing, dtype=np.intp)])
 
-    def predict(self, kinds: NDArrayInt | slice, raw: Floats) -> tuple[Floats, Floats]:
-        """(means, standard deviations in units of the noise) of these kinds."""
-        return self.model.predict(self._part(kinds), self.scale.encode(raw))
+    def predict(self, kinds: Rows, raw: Floats, width: float) -> tuple[Floats, Floats]:
+        """(means, standard deviations times `width`) of these kinds."""
+        return self.model.predict(self._part(kinds), self.scale.encode(raw), width)
 
-    def _part(self, kinds: NDArrayInt | slice) -> NDArrayInt | slice:
+    def _part(self, kinds: Rows) -> Rows:
         """The model's rows of these kinds, kept while the same kinds are asked for."""
         asked, places, part = self._asked
         if asked is not kinds or places is not self._places:
@@ -68,14 +69,14 @@ class Family:
         if self._places[kind] == NEWCOMER and self._places[parent] != NEWCOMER:
             self.model.copy(int(self._places[parent]), self._row(kind), CHILD_VARIANCE)
 
-    def learn(self, kind: int, raw: Floats, quality: float) -> None:
+    def learn(self, kind: int, raw: Floats | tuple[float, ...], quality: float) -> None:
         """Take in one outcome of `kind`."""
         if self.scale.see(raw):
             self._learn_again()
-        row = self._row(kind)
+        row = int(self._places[kind]) or self._row(kind)
         self.model.learn(row, self.scale.encode(raw), quality)
         if not self.scale.frozen:
-            self._kept.append((raw, row, quality))
+            self._kept.append((np.array(raw), row, quality))
 
     def widen(self, kind: int, times: float) -> None:
         """Believe as before of this kind, with `times` the variance."""

@@ -6,15 +6,13 @@ numeric features -> centred and scaled by what was seen at warm-up -> clipped ->
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Floats
+from .kernel import all_finite, encode
 from .snapshot import Array
-
-Floats: TypeAlias = NDArray[np.float64]
 
 LENGTH = 3.0
 """Euclidean length of a typical encoded vector: with it one exploration width fits sets of 18 to 74 columns (ADR 0016)."""
@@ -39,40 +37,36 @@ class Scale:
         self._seen = 0
         self._mean = np.zeros(size)
         self._squares = np.ones(size)
-        self._centre = np.zeros(size)
-        self._factor = np.ones(size)
+        self._limit = CLIP * LENGTH / math.sqrt(size)
+        self._scale = np.stack([np.zeros(size), np.ones(size)])
 
     @property
     def frozen(self) -> bool:
         return self._seen >= WARM_UP[-1]
 
-    def see(self, raw: Floats) -> bool:
+    def see(self, given: Floats | tuple[float, ...]) -> bool:
         """Take one vector into account; True when the scale was fixed anew by it."""
-        if self.frozen:
+        if self._seen >= WARM_UP[-1]:
             return False
         self._seen += 1
+        raw = np.asarray(given)
         step = raw - self._mean
         self._mean += step / self._seen
         self._squares += step * (raw - self._mean)
         if self._seen != 2 and self._seen not in WARM_UP:
             return False
-        self._centre = self._mean.copy()
-        self._factor = (LENGTH / math.sqrt(self.size)) / np.sqrt(self._squares / self._seen + 1e-6)
+        self._scale[0] = self._mean
+        self._scale[1] = (LENGTH / math.sqrt(self.size)) / np.sqrt(self._squares / self._seen + 1e-6)
         return True
 
-    def encode(self, raw: Floats) -> Floats:
+    def encode(self, raw: Floats | tuple[float, ...]) -> Floats:
         """The vector a learner sees: `size` numbers and a 1."""
-        encoded = np.zeros(self.size + 1)
-        np.subtract(raw, self._centre, out=encoded[:-1])
-        encoded[:-1] *= self._factor
-        limit = CLIP * LENGTH / math.sqrt(self.size)
-        np.minimum(encoded, limit, out=encoded)
-        np.maximum(encoded, -limit, out=encoded)
-        encoded[-1] = 1.0
+        encoded = np.empty(self.size + 1)
+        encode(raw, self._scale, self._limit, encoded)
         return encoded
 
     def state(self) -> ScaleState:
-        arrays = np.stack([self._mean, self._squares, self._centre, self._factor])
+        arrays = np.stack([self._mean, self._squares, *self._scale])
         return ScaleState(self._seen, Array.of(arrays))
 
     @classmethod
@@ -80,7 +74,7 @@ class Scale:
         arrays = state.arrays.values()
         made = cls(arrays.shape[1])
         made._seen = state.seen
-        made._mean, made._squares, made._centre, made._factor = (row.copy() for row in arrays)
+        made._mean, made._squares, made._scale = arrays[0].copy(), arrays[1].copy(), arrays[2:].copy()
         return made
 
 
@@ -88,11 +82,11 @@ def checked(features: object) -> Floats | None:
     """A finite float vector, or None when there is none. Raises ValueError naming what is wrong."""
     if features is None:
         return None
-    raw = np.asarray(features, dtype=np.float64)
+    raw = np.asarray(features, dtype=np.float64, order="C")
     if raw.ndim != 1:
         raise ValueError(f"features must be a flat list of numbers, not {raw.ndim}-dimensional")
     if raw.size == 0:
         return None
-    if not np.isfinite(raw).all():
+    if not all_finite(raw):
         raise ValueError(f"features[{int(np.flatnonzero(~np.isfinite(raw))[0])}] is not a finite number")
     return raw

@@ -10,24 +10,17 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from .features import Floats
-from .ridge import NDArrayInt
+from .arithmetic import CELL_PRIOR, KIND_PRIOR
+from .arrays import Floats, Rows, how_many
+from .kernel import table_learn, table_predict
 from .snapshot import Array
 
-CELL_PRIOR = 15.0
-"""Outcomes a cell needs until its own mean weighs as much as what it borrows."""
-KIND_PRIOR = 4.0
-TYPE_PRIOR = 5.0
 FIRST_GUESS = 0.85
 GUESS_WEIGHT = 2.0
 MOST_TYPES = 1024
 """Task types with cells of their own; the one that was not taught for the longest time makes room."""
 NOISE, NOISE_WEIGHT = 0.15, 30.0
 """Variance of one outcome, and how many outcomes it counts for: a first run of equal ones must not look like certainty."""
-
-
-_total = np.add.reduce
-"""What `sum` does, without its wrapper."""
 
 
 class CellsState(msgspec.Struct, frozen=True):
@@ -60,13 +53,8 @@ class Cells:
             self.rows = np.concatenate([self.rows, Cells(missing, self.prior).rows], axis=1)
 
     def learn(self, row: int, quality: float, keep: float) -> None:
-        count, total = float(self.rows[0, row]), float(self.rows[1, row])
-        more = count * keep + 1.0
-        whole = total * keep + quality
-        self.rows[0, row] = more
-        self.rows[1, row] = whole
-        self.rows[2, row] = 1.0 / (more + self.prior)
-        self.totals = (self.totals[0] + (more - count), self.totals[1] + (whole - total))
+        more, better = table_learn(self.rows, row, quality, keep, self.prior)
+        self.totals = (self.totals[0] + more, self.totals[1] + better)
 
     def widen(self, row: int, times: float) -> None:
         """Keep the mean, and `times` less of the weight."""
@@ -105,29 +93,16 @@ class Intercepts:
         for cells in self._types.values():
             cells.grow(rows)
 
-    def predict(self, rows: NDArrayInt | slice, task_type: str) -> tuple[Floats, Floats]:
+    def predict(self, rows: Rows, task_type: str) -> tuple[Floats, Floats]:
         """(means, standard deviations) of these rows."""
         total, every = self._all.totals
         pool = (every + FIRST_GUESS * GUESS_WEIGHT) / (total + GUESS_WEIGHT)
         noise = (max(self._squares - total * pool * pool, 0.0) + NOISE * NOISE_WEIGHT) / (total + NOISE_WEIGHT)
-        table = self._all.rows
-        inverse = table[2, rows]
-        own = table[1, rows] + KIND_PRIOR * pool
-        own *= inverse
         known = self._types.get(task_type)
-        if known is None:
-            return own, np.sqrt((inverse + 1.0 / CELL_PRIOR) * noise)
-        table = known.rows
-        counts, sums, weight = table[0, rows], table[1, rows], table[2, rows]
-        # How much harder this type is, over those of these kinds that did it.
-        harder = (float(_total(sums)) - float(own.dot(counts))) / (float(_total(counts)) + TYPE_PRIOR)
-        own += harder
-        own *= CELL_PRIOR
-        own += sums
-        own *= weight
-        spread = inverse + weight
-        spread *= noise
-        return own, np.sqrt(spread, out=spread)
+        count = how_many(rows)
+        means, widths = np.empty(count), np.empty(count)
+        table_predict(self._all.rows, None if known is None else known.rows, rows, (pool, noise), means, widths)
+        return means, widths
 
     def learn(self, row: int, task_type: str, quality: float) -> None:
         """Take in one outcome."""

@@ -32,12 +32,17 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError("kind is empty: a lesson is about a kind of agent")
         if not 0.0 <= self.quality <= 1.0:
             raise ValueError(f"quality is {self.quality}, it must be from 0 to 1")
-        for name, share in (("raw", self.raw), ("confidence", self.confidence)):
-            if share is not None and not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} is {share}, it must be from 0 to 1")
-        for name, amount in (("cost", self.cost), ("seconds", self.seconds)):
-            if amount is not None and not 0.0 <= amount < math.inf:
-                raise ValueError(f"{name} is {amount}, it must be a finite number from 0 up")
-        if self.features is not None and not all(map(math.isfinite, self.features)):
-            place = next(place for place, value in enumerate(self.features) if not math.isfinite(value))
+        # One by one, without a loop over names: every outcome passes here.
+        if self.raw is not None and not 0.0 <= self.raw <= 1.0:
+            raise ValueError(f"raw is {self.raw}, it must be from 0 to 1")
+        if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"confidence is {self.confidence}, it must be from 0 to 1")
+        if self.cost is not None and not 0.0 <= self.cost < math.inf:
+            raise ValueError(f"cost is {self.cost}, it must be a finite number from 0 up")
+        if self.seconds is not None and not 0.0 <= self.seconds < math.inf:
+            raise ValueError(f"seconds is {self.seconds}, it must be a finite number from 0 up")
+        # A finite sum has finite terms only; where it is not, one of them is at fault or the sum itself was too large.
+        features = self.features
+        if features and not math.isfinite(sum(features)) and not all(map(math.isfinite, features)):
+            place = next(place for place, value in enumerate(features) if not math.isfinite(value))
             raise ValueError(f"features[{place}] is not a finite number")

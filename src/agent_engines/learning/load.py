@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .features import Floats
-from .ridge import NDArrayInt
+from .arithmetic import FLIGHT, ODDS, PACE, SILENCE, SLOWNESS, WAIT
+from .arrays import Floats, NDArrayInt, Rows, how_many
+from .kernel import completion
 from .suspicion import Base, Suspicion
 
 CROWDING = 0.03
@@ -101,23 +102,15 @@ class Loads:
         self._replicas[row].slots = max(1.0, slots)
         self._refresh(row)
 
-    def completion(self, rows: NDArrayInt | slice, work: float | None, now: float) -> Floats:
+    def completion(self, rows: Rows, work: float | None, now: float) -> Floats:
         """Expected seconds until one more task of `work` seconds is done, what errors cost counted in."""
         mean = self._mean_work
-        times = self._of(PACE, rows) * (mean if work is None else work)
-        times += self._of(WAIT, rows) * mean
-        if self._silent:
-            times += self._of(SILENCE, rows)
-        if not self._suspects:
-            return times
         for row, suspicion in self._suspects.items():
             self._numbers[ODDS, row] = suspicion.odds(now)
-        # Odds are failures to successes: this many attempts are lost before one succeeds, and each has to be done elsewhere.
-        return times + self._of(ODDS, rows) * (float(times.min()) + LOST_WORKS * mean)
-
-    def _of(self, what: int, rows: NDArrayInt | slice) -> Floats:
-        numbers = self._numbers[what]
-        return numbers[rows] if isinstance(rows, slice) else numbers.take(rows)
+        works = (mean if work is None else work, mean)
+        times = np.empty(how_many(rows))
+        completion(self._numbers, rows, works, (self._silent, bool(self._suspects)), times)
+        return times
 
     def predicted(self, task_id: str, row: int) -> float | None:
         """Seconds that were predicted for a task under way there; None when it is not, or nothing was predicted."""
@@ -183,8 +176,11 @@ class Loads:
         if now - self._swept_at >= SWEEP_SECONDS:
             self._sweep(now)
 
-    def back(self, task_id: str, row: int) -> Sent | None:
-        """The task came back from there; None when it is not known to be under way there."""
+    def back(self, task_id: str, row: int, *, refresh: bool = True) -> Sent | None:
+        """The task came back from there; None when it is not known to be under way there.
+
+        `refresh`: not where `succeeded` is told next, which does it too.
+        """
         replica = self._replicas[row]
         found = replica.open.pop(task_id, None)
         if found is None:
@@ -197,7 +193,8 @@ class Loads:
             replica.sent = max(0.0, replica.sent - 1.0)
         else:
             replica.reported = max(0.0, replica.reported - 1.0)
-        self._refresh(row)
+        if refresh:
+            self._refresh(row)
         return sent
 
     def succeeded(
@@ -276,6 +273,4 @@ class Loads:
         numbers[WAIT, row] = slow * over / replica.slots if over > 0.0 else 0.0
 
 
-LOST_WORKS = 5.0
-FLIGHT, SLOWNESS, PACE, WAIT, ODDS, SILENCE = range(6)
 NDArrayBool = np.ndarray[tuple[int], np.dtype[np.bool_]]

@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1 kept whole squares of covariance and summed in another order: it is read, but no two routers differ in format."""
 
 
 class Array(msgspec.Struct, frozen=True):

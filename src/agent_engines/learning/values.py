@@ -14,14 +14,14 @@ import hashlib
 import msgspec
 import numpy as np
 
+from .arrays import Floats, Rows
 from .calibration import Calibration, CalibrationState
 from .drift import Drift, DriftState
 from .family import Family, FamilyState
-from .features import Floats
 from .intercepts import Intercepts, InterceptsState
 from .lesson import Lesson
-from .ridge import NEWCOMER, NDArrayInt
-from .snapshot import FORMAT, Array
+from .ridge import NEWCOMER
+from .snapshot import FORMAT, READABLE, Array
 
 AVERAGE = 0.05
 """Weight of a new sample in the moving averages of cost and seconds."""
@@ -68,13 +68,13 @@ class Values:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
         self._kinds: dict[str, int] = {}
-        self._averages = np.zeros((2, 1))
+        self._costs, self._seconds = [0.0], [0.0]
         self._table = Intercepts(forgetting=self._settings.forgetting)
         self._families: dict[tuple[str, int], Family] = {}
         self._calibration = Calibration()
         self._drifts: list[Drift] = []
         self._alarmed_until = 0
-        self._believed: dict[str, tuple[NDArrayInt | slice, Floats, Floats]] = {}
+        self._believed: dict[str, tuple[Rows, Floats, Floats]] = {}
         self.lessons = 0
         self.alarms = 0
         """Drift alarms so far."""
@@ -96,18 +96,18 @@ class Values:
             found = self._kinds.get(parent)
         return NEWCOMER if found is None else found
 
-    def predict(self, kinds: NDArrayInt | slice, task_type: str, features: Floats | None) -> tuple[Floats, Floats]:
+    def predict(self, kinds: Rows, task_type: str, features: Floats | None) -> tuple[Floats, Floats]:
         """(expected quality, standard deviation of that expectation) of kinds by number, to be read only."""
         if features is not None:
             family = self._families.get((task_type, len(features)))
             if family is not None:
-                means, widths = family.predict(kinds, features)
-                return means, widths * self._settings.ridge_width
+                return family.predict(kinds, features, self._settings.ridge_width)
         believed = self._believed.get(task_type)
         if believed is not None and believed[0] is kinds:
             return believed[1], believed[2]
         means, widths = self._table.predict(kinds, task_type)
-        widths *= self._settings.table_width
+        if self._settings.table_width != 1.0:
+            widths *= self._settings.table_width
         means.setflags(write=False)
         widths.setflags(write=False)
         if len(self._believed) >= MOST_BELIEVED:
@@ -122,28 +122,32 @@ class Values:
 
     def cost(self, kind: int) -> float:
         """Moving average of what a task of it costs."""
-        return float(self._averages[0, kind])
+        return self._costs[kind]
 
     def seconds(self, kind: int) -> float:
         """Moving average of how long it works on a task."""
-        return float(self._averages[1, kind])
+        return self._seconds[kind]
 
     def learn(self, lesson: Lesson) -> None:
         """Take in the next lesson of the sequence. Raises ValueError naming the field of a lesson that cannot be used."""
         lesson.check()
+        self.take(lesson)
+
+    def take(self, lesson: Lesson) -> None:
+        """The same for a lesson that was checked already."""
         self._believed.clear()
         self.lessons += 1
         kind = self._known(lesson)
         quality = float(lesson.quality)
-        for row, value in enumerate((lesson.cost, lesson.seconds)):
-            if value is not None:
-                before = float(self._averages[row, kind])
-                self._averages[row, kind] = before + AVERAGE * (value - before) if before else value
+        if lesson.cost is not None:
+            _follow(self._costs, kind, lesson.cost)
+        if lesson.seconds is not None:
+            _follow(self._seconds, kind, lesson.seconds)
         self._table.learn(kind, lesson.task_type, quality)
         calibration = self._calibration
         if lesson.features:
             family = self._family(lesson.task_type, len(lesson.features))
-            family.learn(kind, np.array(lesson.features), quality)
+            family.learn(kind, lesson.features, quality)
             calibration = family.calibration
         if lesson.raw is not None:
             told = calibration(lesson.raw) if lesson.confidence is None else lesson.confidence
@@ -164,7 +168,7 @@ class Values:
                 FORMAT,
                 self.lessons,
                 tuple(self._kinds),
-                Array.of(self._averages),
+                Array.of(np.array([self._costs, self._seconds])),
                 self._table.state(),
                 tuple(family.state() for family in self._families.values()),
                 self._calibration.state(),
@@ -180,13 +184,13 @@ class Values:
             state = msgspec.msgpack.decode(snapshot, type=ValuesState)
         except msgspec.DecodeError as error:
             raise ValueError(f"the snapshot of values cannot be read: {error}") from error
-        if state.format != FORMAT:
-            raise ValueError(f"the snapshot of values has format {state.format}, this version reads {FORMAT}")
+        if state.format not in READABLE:
+            raise ValueError(f"the snapshot of values has format {state.format}, this version reads {READABLE}")
         self._believed.clear()
         families = [Family.of(one, self._settings.forgetting) for one in state.families]
         self.lessons = state.lessons
         self._kinds = {name: number for number, name in enumerate(state.kinds, 1)}
-        self._averages = state.averages.values()
+        self._costs, self._seconds = state.averages.values().tolist()
         self._table.load(state.table)
         self._families = {(one.task_type, one.scale.size): one for one in families}
         self._calibration = Calibration.of(state.calibration)
@@ -207,7 +211,8 @@ class Values:
         if number is not None:
             return number
         number = self._kinds[lesson.kind] = len(self._kinds) + 1
-        self._averages = np.concatenate([self._averages, np.zeros((2, 1))], axis=1)
+        self._costs.append(0.0)
+        self._seconds.append(0.0)
         self._table.grow(number + 1)
         self._drifts.append(Drift())
         parent = self._kinds.get(lesson.parent or "")
@@ -227,3 +232,8 @@ class Values:
             family.grow(len(self._kinds) + 1)
         self._families[task_type, size] = family
         return family
+
+
+def _follow(averages: list[float], kind: int, value: float) -> None:
+    before = averages[kind]
+    averages[kind] = before + AVERAGE * (value - before) if before else float(value)

@@ -75,7 +75,9 @@ class AdaptiveStrategy:
     """See strategy.py: Strategy. `price`: value of one unit of cost in units of quality."""
 
     name = "adaptive"
-    version = "adaptive-1"
+    version = "adaptive-2"
+    older = ("adaptive-1",)
+    """Versions whose snapshots of what was learned can be read."""
 
     def __init__(self, *, seed: int, price: float, learned: Learned) -> None:
         options = Options(price=price)

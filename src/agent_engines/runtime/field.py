@@ -19,7 +19,7 @@ class Field:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = tuple(members)
         self.agents = tuple(member.name for member in members)
-        self.mappings: list[Mapping[str, Any]] = [member.mapping() for member in members]
+        self.mappings: tuple[Mapping[str, Any], ...] = tuple(member.mapping() for member in members)
         self.notes = tuple(note for member in members for note in member.notes)
 
     def without(self, agent: str) -> Field:

@@ -73,13 +73,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 class LessonOptions:
     """`router`: this router's name; `version`: of what is learned, routers of another one are not compared with.
 
-    `gather_seconds`: how long lessons gather before they travel together.
+    `gather_seconds`: how long lessons gather before they travel together. `older`: versions whose snapshots are read
+    while there is none of this one, the newest first.
     """
 
     router: str
     version: str
     gather_seconds: float = TEACH_SECONDS
     leads: Callable[[], bool] = lambda: False
+    older: tuple[str, ...] = ()
 
 
 _decode_message = msgspec.json.Decoder(LessonMessage).decode
@@ -246,13 +248,14 @@ class Lessons:
     async def _load(self) -> None:
         """Become what the newest snapshot says; without one, learn from the beginning of the log."""
         self._stream = await self._bus.lessons.identity()
-        newest = await self._store.newest(f"{self._options.version}/")
+        newest = await self._newest()
         self._checkpoints.clear()
         self.learned.forget()
         if newest is not None:
             try:
                 # Of another log than today's: what was learned is kept, the log is read from its beginning.
-                self.learned.restore(newest.sequence if newest.name == self._name else 0, newest.state)
+                here = newest.name.partition("/")[2] == self._stream
+                self.learned.restore(newest.sequence if here else 0, newest.state)
             except ValueError as error:
                 self._log.error("A snapshot of what was learned cannot be used", name=newest.name, error=str(error))
         self._saved = self.learned.sequence
@@ -261,6 +264,13 @@ class Lessons:
             self._telemetry.count("routing_lessons_lost_total", missed, reason="forgotten")
             self._log.warning("The log has forgotten lessons that were not learned", messages=missed)
         self._log.info("Learning goes on from a snapshot", sequence=self.learned.sequence, stream=self._stream)
+
+    async def _newest(self) -> LearnedSnapshot | None:
+        for version in (self._options.version, *self._options.older):
+            found = await self._store.newest(f"{version}/")
+            if found is not None:
+                return found
+        return None
 
     async def _publish_for_ever(self) -> None:
         while True:
