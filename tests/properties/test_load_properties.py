@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_engines.learning.baselines import RULES, Baseline
-from agent_engines.learning.hedges import BUDGET, BURST, Hedges
+from agent_engines.learning.hedges import BUDGET, BURST, TRIAL, Hedges
 from agent_engines.learning.load import Loads, Sent
 from agent_engines.learning.suspicion import Base, Suspicion
 
@@ -157,6 +157,33 @@ def test_hedges_never_exceed_their_share(wanted: list[bool]) -> None:
             hedges.spent()
             spent += 1
         assert spent <= BUDGET * decisions + BURST
+
+
+def raced(seed: int, *, share: float, races: int, hedges: Hedges | None = None) -> Hedges:
+    """Races of which the second leg wins `share`."""
+    rng, hedges = np.random.default_rng(seed), hedges or Hedges()
+    for _ in range(races):
+        hedges.raced(won=bool(rng.random() < share))
+    return hedges
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hedging_stops_where_second_legs_do_not_win_but_for_trials(seed: int) -> None:
+    hedges = raced(seed, share=0.1, races=60)
+    assert not hedges.worthwhile
+    sent = 0
+    for _ in range(10_000):
+        hedges.decided()
+        if hedges.after(1.0) is not None:
+            hedges.spent()
+            sent += 1
+    assert sent == pytest.approx(TRIAL * 10_000, abs=1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_hedging_goes_on_where_second_legs_win_and_comes_back_when_they_do_again(seed: int) -> None:
+    assert raced(seed, share=0.7, races=60).worthwhile
+    assert raced(seed, share=0.9, races=20, hedges=raced(seed, share=0.1, races=60)).worthwhile
 
 
 def test_a_first_leg_that_outlasts_its_wait_makes_the_next_ones_longer() -> None:

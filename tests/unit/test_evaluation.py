@@ -190,3 +190,39 @@ def test_a_fleet_run_is_the_same_twice() -> None:
     arrivals, shape = a_trace(12, tasks=500)
     first, second = (FleetRun(shape, lambda n: AdaptivePolicy(seed=n)).run(arrivals).row() for _ in range(2))
     assert first == second
+
+
+def hanging(seed: int, *, calls: bool) -> float:
+    """The share of tasks that are hedged where one in thirty takes a hundred times as long: the call that hangs, or the task itself."""
+    rng = Random(seed)
+    policy_ = AdaptivePolicy(seed=seed)
+    candidates = [{"agent": name, "cost": 0.0, "slots": 100, "cls": "kind"} for name in "abcd"]
+    hedged, tasks = 0, 3000
+    for number in range(tasks):
+        now = float(number)
+        context = {"task_id": str(number), "task_type": "t", "priority": 3, "now": now, "work_hint": 0.1}
+        agent, confidence, propensity = policy_.choose(context, candidates)
+        decision = {"context": context, "candidates": candidates, "agent": agent, "confidence": confidence}
+        decision["propensity"] = propensity
+        odd = rng.random() < 1 / 30
+        seconds = 10.0 if odd else 0.1
+        legs = [(seconds, decision)]
+        after = policy_.hedge_after(decision)
+        if after is not None and after < seconds:
+            hedged += 1
+            policy_.hedged()
+            others = [one for one in candidates if one["agent"] != agent]
+            second, confidence, propensity = policy_.choose(context, others)
+            asked = {**decision, "agent": second, "confidence": confidence, "propensity": propensity}
+            legs.append((after + (0.1 if calls else seconds), asked))
+        legs.sort(key=lambda leg: leg[0])
+        took, first = legs[0]
+        policy_.learn(first, {"success": True, "now": now + took, "latency": took, "service": took, "work": 0.1})
+        for _, loser in legs[1:]:
+            policy_.learn(loser, {"cancelled": True, "now": now + took})
+    return hedged / tasks
+
+
+def test_hedges_go_where_they_pay_calls_that_hang_and_not_tasks_that_are_long() -> None:
+    assert hanging(1, calls=True) > 0.02
+    assert hanging(1, calls=False) < 0.006

@@ -63,6 +63,17 @@ class House(RoutingHouse):
         (second,) = await self.queued("b" if first.agent == "a" else "a")
         return first, second
 
+    async def raced(self, request_id: str) -> tuple[TaskMessage, TaskMessage] | None:
+        """Both legs of one more task, taken from their queues; None: it was not hedged."""
+        await self.live("a", "b")
+        accepted = await self.submit(request_id=request_id)
+        await self.clock.advance(WAIT * 4)
+        found = [one for agent in "ab" for one in await self.queued(agent) if one.task_id == accepted.task_id]
+        if len(found) < 2:
+            return None
+        first, second = sorted(found, key=lambda one: one.generation)
+        return first, second
+
     async def sent(self) -> int:
         """Messages that wait at any agent."""
         return sum([len(await self.queued(agent)) for agent in "abc"])
@@ -306,6 +317,24 @@ async def test_a_fleet_that_is_nearly_full_is_not_hedged_on() -> None:
         assert hedger.hedge_after(1.0, None) is None
         await a_minute(1)
         assert hedger.hedge_after(1.0, None) is not None
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+async def test_races_tell_whether_hedging_pays(winner: int) -> None:
+    async with hedging() as house:
+        for n in range(5):
+            legs = await house.raced(f"r-{n}")
+            assert legs is not None
+            await house.told(house.report(legs[winner]))
+        for n in range(40):
+            # The budget grows again.
+            accepted = await house.submit(request_id=f"quick-{n}")
+            [message] = [
+                one for one in await house.queued(accepted.selected_agent or "") if one.task_id == accepted.task_id
+            ]
+            await house.told(house.report(message))
+        again = await house.raced("r-5")
+        assert (again is not None) == (winner == 1), "first legs that always win end it"
 
 
 async def test_hedges_stay_within_their_share_of_decisions() -> None:

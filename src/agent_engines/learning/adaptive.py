@@ -234,6 +234,14 @@ class Adaptive:
         """A second replica was asked."""
         self._hedges.spent()
 
+    def raced(self, *, won: bool) -> None:
+        """A hedged task has succeeded; `won`: at the second replica."""
+        self._hedges.raced(won=won)
+
+    def under_way(self, task_id: str) -> bool:
+        """Whether it was sent to somebody and has not come back."""
+        return self._loads.under_way(task_id)
+
     def _utility(self, context: Mapping[str, Any], fleet: Candidates, means: Floats, finish: Floats | None) -> Floats:
         options, late, left = self._options, 0.0, 0.0
         deadline = context.get("deadline_s")

@@ -117,6 +117,10 @@ class Loads:
         found = self._replicas[row].open.get(task_id)
         return found[0].seconds if found is not None and found[0].seconds > 0.0 else None
 
+    def under_way(self, task_id: str) -> bool:
+        """Whether it was sent to somebody and has not come back."""
+        return task_id in self._open
+
     def utilisation(self) -> float:
         """Share of all slots that were taken over the last BUSY_SECONDS."""
         return self._utilisation

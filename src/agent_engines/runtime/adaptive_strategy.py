@@ -151,6 +151,10 @@ class AdaptiveStrategy:
         self._adaptive.hedged()
         self._adaptive.outlasted()
 
+    def raced(self, *, won: bool) -> None:
+        """See strategy.py: Hedger."""
+        self._adaptive.raced(won=won)
+
     def _only(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:
         """Nobody else to choose: what is believed of the one is looked up, nothing is drawn and nothing weighed."""
         mapping, member = field.mappings[0], field.members[0]

@@ -67,6 +67,7 @@ class Race:
     """Two legs under way: generation to agent, those that have fallen left out."""
 
     task_type: str
+    strategy: str
     legs: dict[int, str]
 
 
@@ -175,6 +176,7 @@ class Hedging:
         if outcome.status is TaskStatus.SUCCESS:
             won = agent is not None and outcome.generation != FIRST
             self._telemetry.count("routing_hedges_total", outcome="won" if won else "lost")
+            self._strategies.raced(race.strategy, won=won)
         for loser in race.legs.values():
             if loser == outcome.agent:
                 continue
@@ -230,7 +232,7 @@ class Hedging:
         decision = self._decide(watched)
         # Before the ledger knows: the first leg may end, and be told of, before its answer comes.
         legs = {FIRST: first.selected_agent, FIRST + 1: decision.selected_agent}
-        self._races[watched.task_id] = Race(first.task_type, legs)
+        self._races[watched.task_id] = Race(first.task_type, first.strategy, legs)
         if len(self._races) > MOST_RACES:
             del self._races[next(iter(self._races))]
         try:

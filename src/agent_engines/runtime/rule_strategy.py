@@ -162,6 +162,9 @@ class HedgingPolicyStrategy(PolicyStrategy):
         self._budget.spent()
         self._hedging.hedged()
 
+    def raced(self, *, won: bool) -> None:
+        """The policy hears of outcomes by `learn`; whether hedges pay is for it to say."""
+
 
 def of_policy(name: str, policy: RoutingPolicy) -> PolicyStrategy:
     """A policy behind the seam, with all it offers."""

@@ -122,6 +122,12 @@ class Strategies:
         except Exception as error:
             self._log.warning("A strategy did not take a hedge", strategy=name, error=repr(error))
 
+    def raced(self, name: str, *, won: bool) -> None:
+        """A hedged task has succeeded; `won`: at the second agent."""
+        hedger = self._hedgers.get(name)
+        if hedger is not None:
+            hedger.raced(won=won)
+
     def choose(self, context: DecisionContext, field: Field, moment: Moment, *, second: bool = False) -> Chosen:
         """Decide; a strategy that is not there (any more) or fails is replaced by the fallback.
 

@@ -57,6 +57,10 @@ class Hedger(Protocol):
         """Another agent was asked."""
         ...
 
+    def raced(self, *, won: bool) -> None:
+        """A hedged task has succeeded; `won`: at the second agent."""
+        ...
+
 
 class Strategy(Protocol):
     """Chooses among at least one member. Anything it raises is caught at the seam (strategies.py)."""

@@ -12,6 +12,8 @@ from agent_engines.learning.adaptive import Adaptive, Options
 from agent_engines.learning.baselines import RULES, Baseline
 from agent_engines.learning.reward_model import cross_fitted
 
+MOST_RACES = 10_000
+"""Hedged tasks whose end is awaited at the same time."""
 Context = Mapping[str, Any]
 Candidates = Sequence[Mapping[str, Any]]
 Target = Callable[[Context, Candidates], Sequence[float]]
@@ -38,10 +40,18 @@ class AdaptivePolicy:
 
     def __init__(self, seed: int = 0, lam: float = 0.1, routers: int = 1, **options: Any) -> None:
         self._policy = Adaptive(Options(price=lam, **options), seed=seed, routers=routers)
+        self._second: dict[str, str] = {}
+        """The agent of the second leg of hedged tasks."""
 
     def choose(self, context: Context, candidates: Candidates) -> tuple[str, float, float]:
         """(agent, confidence, propensity). Raises ValueError naming what cannot be used."""
+        task_id = context.get("task_id")
+        second = task_id is not None and self._policy.under_way(str(task_id))
         choice = self._policy.choose(context, candidates)
+        if second:
+            self._second[str(task_id)] = choice.agent
+            if len(self._second) > MOST_RACES:
+                del self._second[next(iter(self._second))]
         return choice.agent, choice.confidence, choice.probability
 
     def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
@@ -50,6 +60,10 @@ class AdaptivePolicy:
         Raises ValueError (an agent that was no candidate, a quality outside 0..1).
         """
         agent = decision["agent"]
+        if self._second and not outcome.get("error") and not outcome.get("cancelled"):
+            second = self._second.pop(str(decision["context"].get("task_id")), None)
+            if second is not None:
+                self._policy.raced(won=second == agent)
         for candidate in decision["candidates"]:
             if candidate["agent"] == agent:
                 self._policy.learn(decision["context"], candidate, outcome)

@@ -223,7 +223,8 @@ class FleetRun:
     def _hedge(self, now: float, task: _Task) -> None:
         """Send a late task to somebody else too, and tell the policy."""
         policy = self._routers[task.router]
-        if task.ended or not isinstance(policy, HedgingPolicy):
+        # Asked again, as the router does: meanwhile its budget may be spent, or hedging may have turned out not to pay.
+        if task.ended or not isinstance(policy, HedgingPolicy) or policy.hedge_after(task.legs[0].decision) is None:
             return
         others = [one for one in self._candidates if one["agent"] != task.legs[0].replica.name]
         if others:
