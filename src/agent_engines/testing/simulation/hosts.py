@@ -86,13 +86,16 @@ class Impatient(LoadAwareStrategy):
         super().__init__(rng)
         self._hedges = hedges
 
-    def hedge_after(self, predicted: float) -> float | None:
+    def hedge_after(self, predicted: float, ticket: Any) -> float | None:
         if self._hedges.random() > HEDGED_SHARE:
             return None
         return self._hedges.random() * self._hedges.choice((0.1, 1.0, LONGEST_WAIT_SECONDS))
 
     def hedged(self) -> None:
         """There is no budget."""
+
+    def raced(self, *, won: bool) -> None:
+        """Here every hedge is worth its price."""
 
 
 class Host:
