@@ -28,6 +28,9 @@ LEAST_SECONDS = 0.5
 COLLECT_AFTER = (20_000, 10, 50)
 """New objects, young and middle collections until the next one. A batch of 500 tasks makes 10,000 objects that live until its
 commit: by default (700, 10, 10) the collector walks them over and over, and with each tenth walk of the young all there is."""
+COLLECT_ALL_SECONDS = 120.0
+"""How often everything is looked through: what a lost connection leaves behind is a ring of old objects, and by the numbers above
+the old are never looked at in a day. Some milliseconds, a tenth of a second with a long queue."""
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 
 
@@ -77,7 +80,7 @@ async def _host(assemble: Callable[[], Awaitable[Hosted]]) -> int:
         # What was imported lives as long as the process: the collector need not look at it again.
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)
-        await stop.wait()
+        await _collecting_until(stop)
         log.info("Engine process drains", agent=hosted.engine.config.agent_id)
     finally:
         grace = hosted.engine.config.shutdown_grace_seconds
@@ -89,6 +92,15 @@ async def _host(assemble: Callable[[], Awaitable[Hosted]]) -> int:
         await hosted.engine.stop()
         await _close(hosted, until)
     return EXIT_DONE
+
+
+async def _collecting_until(stop: asyncio.Event, seconds: float = COLLECT_ALL_SECONDS) -> None:
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        except TimeoutError:
+            gc.collect()
 
 
 async def _close(hosted: Hosted, until: float) -> None:
