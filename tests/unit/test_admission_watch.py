@@ -13,7 +13,7 @@ from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain.errors import QueueFull, Unavailable
 from agent_engines.domain.journal import LogState
 from agent_engines.domain.tasks import TaskRequest
-from agent_engines.runtime.admission import Admission, trimmed
+from agent_engines.runtime.admission import CALM_SECONDS, Admission, trimmed
 from routing_house import RoutingHouse
 from switched_ledger import SwitchedLedger
 
@@ -133,6 +133,34 @@ def test_a_ledger_that_is_back_is_measured_afresh() -> None:
         door.log(settled=10_000 * second, last=50_000)
     assert door.refused(LOW) is None
     assert door.admission.calm
+
+
+def after_an_outage() -> Door:
+    """50,000 reports wait, and 400 of them are recorded a second: two minutes."""
+    door = Door()
+    door.ledger.away = door.ledger.known = True
+    door.log(settled=0, last=50_000)
+    door.ledger.away = False
+    door.log(settled=0, last=50_000)
+    return door
+
+
+def test_what_an_outage_left_closes_no_door_while_it_shrinks() -> None:
+    door = after_an_outage()
+    for second in range(1, 120):
+        door.log(settled=400 * second, last=50_000 + 100 * second)
+        assert door.refused(LOW) is None, second
+        assert door.admission.calm == (50_000 - 300 * second <= CALM_SECONDS * 400), second
+
+
+def test_what_an_outage_left_closes_the_door_when_it_grows() -> None:
+    door = after_an_outage()
+    for second in range(1, 20):
+        door.log(settled=400 * second, last=50_000 + 1_000 * second)
+    assert isinstance(door.refused(HIGH), QueueFull)
+    for second in range(20, 160):
+        door.log(settled=400 * second, last=69_000)
+    assert door.refused(LOW) is None
 
 
 async def test_a_refused_submission_leaves_nothing_behind() -> None:

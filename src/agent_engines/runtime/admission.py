@@ -32,6 +32,9 @@ FULLEST = 0.9
 """Share of the report log that may be unrecorded."""
 FULL_RETRY_SECONDS = 5.0
 
+GROWN = 1.1
+"""How much longer than it was at its shortest a backlog may get before it counts as growing."""
+
 CALM_SECONDS = 10.0
 
 Refusals = dict[PriorityClass, Unavailable | None]
@@ -62,6 +65,8 @@ class Admission:
         self._recorded = 0
         self._reports = LogState()
         self._was_away = False
+        self._shortest: int | None = None
+        """Of the backlog an outage left: how short it has become since; None: there is none."""
         self._shares = Shares()
         self._refusals: Refusals = dict.fromkeys(PriorityClass)
         self.calm = True
@@ -104,10 +109,20 @@ class Admission:
         else:
             self._records.rate.note(log.settled - before.settled, seconds, waiting=before.waiting)
         self._was_away = away
+        self._follow_recovery(log.waiting, away)
         known = self._records.rate.per_second is not None
         soon = log.waiting <= RECORD_FREE or (known and self._records.rate.wait(log.waiting) <= CALM_SECONDS)
         self.calm = soon and not away
         self._telemetry.gauge("reports_unrecorded", log.waiting)
+
+    def _follow_recovery(self, waiting: int, away: bool) -> None:
+        """What an outage has left over shrinks, and closes no door: it was let in then, and others may come in now."""
+        if away:
+            self._shortest = waiting
+        elif self._shortest is not None:
+            self._shortest = min(self._shortest, waiting)
+            if waiting <= RECORD_FREE or waiting > GROWN * self._shortest + RECORD_FREE:
+                self._shortest = None
 
     def _refusal(self, priority: PriorityClass, away: bool) -> Unavailable | None:
         held = self._reports.last - self._reports.first + 1
@@ -119,6 +134,8 @@ class Admission:
         late = self._commits.retry_after(len(self._queue), priority)
         if late is not None:
             return QueueFull(f"too many tasks wait to be accepted for {priority} priority", retry_after=late)
+        if self._shortest is not None:
+            return None
         late = self._records.retry_after(self._reports.waiting, priority)
         if late is not None:
             return QueueFull(f"the record is too far behind for {priority} priority", retry_after=late)
