@@ -75,8 +75,11 @@ class Series:
 
     @property
     def reason(self) -> str:
-        """Why it is paused; empty while it takes work."""
-        if self.state is Intake.TAKING:
+        """Why it is paused; empty while it takes work, and while it tries one task.
+
+        Routers send nothing to who is paused: one that had nothing left to try would wait for that task for ever.
+        """
+        if self.state is not Intake.PAUSED:
             return ""
         common = Counter(end for end in self._ends if end).most_common(1)
         worst = common[0][0] if common else "a probe failed"

@@ -73,7 +73,7 @@ class Pausing:
 
     @property
     def reason(self) -> str:
-        """Why no work is taken; empty while it is."""
+        """Why no work is taken; empty while it is, and while one task is tried."""
         return self._series.reason
 
     def start(self) -> None:
