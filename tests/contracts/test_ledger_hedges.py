@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from test_ledger import NOW, decision, entry, failure, retry, success
 from test_ledger import report as told
 
-from agent_engines.adapters.clock import SystemClock
-from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
-from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.domain.legs import LOST
 from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import Hedge, Ledger, StoredTask, Verdict
 
 RECORDED, FALLEN, STALE = Verdict.RECORDED, Verdict.FALLEN, Verdict.STALE
-
-
-@pytest.fixture
-def memory_ledger() -> Ledger:
-    return MemoryLedger(SystemClock())
-
-
-@pytest.fixture
-async def postgres_ledger(postgres_url: str) -> AsyncIterator[Ledger]:
-    await migrate.migrate(postgres_url)
-    ledger = await PostgresLedger.connect(postgres_url, pool_min=1, pool_max=4)
-    yield ledger
-    await ledger.close()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return request.getfixturevalue(f"{request.param}_ledger")
 
 
 async def accepted(ledger: Ledger, **task: Any) -> str:

@@ -14,13 +14,14 @@ from agent_engines.domain.decisions import Candidate, Decision, Rejection
 from agent_engines.domain.explanation import explanation
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.tasks import TaskError, TaskStatus, TaskView
-from agent_engines.domain.terms import DEFAULT_TENANT, Affinity, Budget
+from agent_engines.domain.terms import DEFAULT_TENANT, TENANT, Affinity, Budget
 from agent_engines.ports.ledger import DeadLetter, Page
 from agent_engines.ports.service import AgentView, ReplicaView
 
 from .times import iso, iso_always
 
 Item = TypeVar("Item")
+TenantName = Annotated[str, Meta(pattern=f"^{TENANT.pattern}$", description="on whose account")]
 
 
 class TaskSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,9 +51,7 @@ class TaskSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         Meta(description="what the task looks like: 1 to 256 finite numbers, the same ones for every task of its type"),
     ] = None
     embedding: Annotated[list[float] | None, Meta(description="1 to 4,096 finite numbers")] = None
-    tenant: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="on whose account")] | None = (
-        None
-    )
+    tenant: TenantName | None = None
     budget: Annotated[Budget | None, Meta(description="what all attempts together may use up")] = None
     affinity: Annotated[Affinity | None, Meta(description="tasks with the same key meet the same agent")] = None
 

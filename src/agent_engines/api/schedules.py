@@ -18,7 +18,7 @@ from agent_engines.ports.service import IntelligenceService
 
 from .exchange import Call, Reply, json_reply
 from .limits import ApiLimits
-from .models import Accepted, Listing
+from .models import Accepted, Listing, TenantName
 from .routing import Operation
 from .tasks import JSON, refused
 from .times import iso, iso_always
@@ -39,9 +39,7 @@ class ScheduledTask(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Annotated[str | None, Meta(description="by which strategy the agent is chosen")] = None
     features: Annotated[list[float] | None, Meta(description="1 to 256 finite numbers")] = None
     embedding: Annotated[list[float] | None, Meta(description="1 to 4,096 finite numbers")] = None
-    tenant: Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="on whose account")] = (
-        DEFAULT_TENANT
-    )
+    tenant: TenantName = DEFAULT_TENANT
     budget: Annotated[Budget | None, Meta(description="what all attempts of one task may use up")] = None
     affinity: Annotated[Affinity | None, Meta(description="tasks with the same key meet the same agent")] = None
 

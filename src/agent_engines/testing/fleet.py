@@ -12,34 +12,21 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
+
+from agent_engines.learning.policy import HedgingPolicy, RoutingPolicy
 
 CROWDING = 0.03
 REPORT_SECONDS = 1.0
 FAIL_SECONDS = 0.02
 
 
-class FleetPolicy(Protocol):
+class FleetPolicy(RoutingPolicy, Protocol):
     """What a router needs of a policy; see `evaluation.AdaptivePolicy`."""
 
-    def choose(
-        self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
-    ) -> tuple[str, float, float]: ...
-
-    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None: ...
-
     def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None: ...
-
-
-@runtime_checkable
-class HedgingPolicy(Protocol):
-    """What a policy offers that wants late tasks sent twice."""
-
-    def hedge_after(self, decision: Mapping[str, Any]) -> float | None: ...
-
-    def hedged(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
