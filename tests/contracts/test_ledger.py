@@ -235,31 +235,49 @@ class TestOutcomes:
         young, elsewhere = await accepted(ledger, at=NOW + 50), await accepted(ledger, agent="ben")
         ended, retried = await accepted(ledger), await accepted(ledger)
         await ledger.tasks.record([success(ended), retry(retried)])
-        kinds = await ledger.tasks.abandoned_kinds(["ann", "zoe"], NOW + 40)
+        kinds = await ledger.tasks.stranded_kinds(NOW + 40, agents=["ann", "zoe"])
         assert sorted(kinds, key=lambda kind: len(kind.requirements)) == [TaskKind("echo"), TaskKind("echo", special)]
-        assert await ledger.tasks.abandoned_kinds(["zoe"], NOW + 40) == []
-        assert await ledger.tasks.claim_abandoned(["ann"], [TaskKind("other")], NOW + 40, 10) == []
-        taken = await ledger.tasks.claim_abandoned(["ann", "zoe"], [TaskKind("echo")], NOW + 40, 10)
+        assert await ledger.tasks.stranded_kinds(NOW + 40, agents=["zoe"]) == []
+        assert await ledger.tasks.claim_stranded(NOW + 40, 10, kinds=[TaskKind("other")], agents=["ann"]) == []
+        taken = await ledger.tasks.claim_stranded(NOW + 40, 10, kinds=[TaskKind("echo")], agents=["ann", "zoe"])
         assert {
             one.task.task_id: (one.status, one.generation, one.attempt, one.last_agent) for one in taken
         } == dict.fromkeys((waits, runs), (TaskStatus.QUEUED, 2, 1, "ann"))
-        assert await ledger.tasks.claim_abandoned(["ann"], [TaskKind("echo")], NOW + 40, 10) == []
-        [one] = await ledger.tasks.claim_abandoned(["ann"], kinds, NOW + 40, 10)
+        assert await ledger.tasks.claim_stranded(NOW + 40, 10, kinds=[TaskKind("echo")], agents=["ann"]) == []
+        [one] = await ledger.tasks.claim_stranded(NOW + 40, 10, kinds=kinds, agents=["ann"])
         assert (one.task.task_id, one.task.requirements) == (other, special)
         for task_id in (young, elsewhere):
             assert await ledger.tasks.record([failure(task_id)]) == [RECORDED], "still generation 1"
+
+    async def test_of_what_has_no_news_only_the_named_kinds_are_taken_and_what_is_past_its_deadline(
+        self, ledger: Ledger
+    ) -> None:
+        special = {"gpu": True}
+        plain, other = await accepted(ledger), await accepted(ledger, requirements=special)
+        late = await accepted(ledger, requirements=special, deadline=NOW + 90)
+        runs = await accepted(ledger, timeout_seconds=3600.0, requirements={"runs": True})
+        await ledger.tasks.record([started(runs)])
+        kinds = await ledger.tasks.stranded_kinds(NOW + 100)
+        assert sorted(len(kind.requirements) for kind in kinds) == [0, 1], "one that runs has its own time on top"
+        taken = await ledger.tasks.claim_stranded(NOW + 100, 10, kinds=[TaskKind("echo")])
+        assert {(one.task.task_id, one.generation) for one in taken} == {(plain, 2), (late, 2)}
+        assert await ledger.tasks.claim_stranded(NOW + 100, 10, kinds=[]) == []
+        [one] = await ledger.tasks.claim_stranded(NOW + 100, 10, kinds=[TaskKind("echo", special)])
+        assert (one.task.task_id, one.generation) == (other, 2)
 
     async def test_an_abandoned_task_whose_cancellation_was_asked_for_is_cancelled(self, ledger: Ledger) -> None:
         task_id = await accepted(ledger)
         await ledger.tasks.record([started(task_id)])
         await ledger.tasks.cancel(task_id, NOW + 5)
-        assert await ledger.tasks.claim_abandoned(["ann"], [TaskKind("echo")], NOW + 40, 10) == []
+        assert await ledger.tasks.claim_stranded(NOW + 40, 10, kinds=[TaskKind("echo")], agents=["ann"]) == []
         assert await status(ledger, task_id) is TaskStatus.CANCELLED
 
     async def test_two_claimers_share_what_is_abandoned(self, ledger: Ledger) -> None:
         tasks = {await accepted(ledger) for _ in range(30)}
         kinds = [TaskKind("echo")]
-        claims = await asyncio.gather(*(ledger.tasks.claim_abandoned(["ann"], kinds, NOW + 40, 10) for _ in range(4)))
+        claims = await asyncio.gather(
+            *(ledger.tasks.claim_stranded(NOW + 40, 10, kinds=kinds, agents=["ann"]) for _ in range(4))
+        )
         taken = [one.task.task_id for claim in claims for one in claim]
         assert len(taken) == len(set(taken))
         assert set(taken) <= tasks

@@ -170,9 +170,8 @@ class TestTheRace:
     ) -> None:
         task_id = await hedged(ledger)
         await ledger.tasks.record([retry(task_id, generation=2, agent="ben")])
-        (claimed,) = await ledger.tasks.claim_abandoned(
-            ["ann"], await ledger.tasks.abandoned_kinds(["ann"], NOW + 10_000), NOW + 10_000, 10
-        )
+        kinds = await ledger.tasks.stranded_kinds(NOW + 10_000, agents=["ann"])
+        (claimed,) = await ledger.tasks.claim_stranded(NOW + 10_000, 10, kinds=kinds, agents=["ann"])
         assert (claimed.generation, claimed.attempt) == (3, 1)
         assert await ledger.tasks.record([retry(task_id, generation=1)]) == [STALE]
         assert await ledger.tasks.record([success(task_id, generation=1)]) == [Verdict.LATE]

@@ -142,7 +142,7 @@ async def test_a_claimer_does_not_wait_for_what_another_one_is_taking(
         [taken] = await connection.fetch(queries()["claim_due"], NOW + 10, 1)
         assert taken["task_id"] == "t-1"
         assert [one.task.task_id for one in await ledger.tasks.claim_due(NOW + 10, 10)] == ["t-2"]
-        await connection.fetch(queries()["claim_stranded"], NOW + 10, 1)
+        await connection.fetch(queries()["claim_stranded"], NOW + 10, 1, None, None, None)
         assert await ledger.tasks.claim_stranded(NOW + 10, 10) == []
     assert await ledger.tasks.claim_due(NOW + 10, 10) == []
 
@@ -340,6 +340,7 @@ steps = st.one_of(
     ),
     st.just(("claim_due",)),
     st.just(("claim_stranded",)),
+    st.tuples(st.just("claim_gone"), st.booleans()),
     st.tuples(st.sampled_from(["cancel", "reopen", "withdraw"]), st.integers(0, 1)),
 )
 
@@ -378,6 +379,10 @@ async def take(ledger: Ledger, step: tuple[object, ...], ids: list[str], now: fl
             return sorted(msgspec.json.encode(one) for one in await tasks.claim_due(now, 10))
         case ("claim_stranded",):
             return sorted(msgspec.json.encode(one) for one in await tasks.claim_stranded(now, 10))
+        case ("claim_gone", bool() as wanted):
+            kinds = await tasks.stranded_kinds(now, agents=["ann"])
+            claimed = await tasks.claim_stranded(now, 10, kinds=kinds if wanted else [], agents=["ann"])
+            return sorted(map(str, kinds)), sorted(msgspec.json.encode(one) for one in claimed)
         case ("withdraw", int() as which):
             return await tasks.withdraw([ids[which]])
         case (str() as name, int() as which):

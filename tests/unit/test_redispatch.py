@@ -188,6 +188,20 @@ async def test_a_task_that_waits_its_turn_is_not_taken_for_lost() -> None:
         assert house.redispatcher.patience_seconds >= 360.0 + 2 * 600.0
 
 
+async def test_a_task_without_news_stays_where_it_is_while_nobody_may_do_it_and_its_outcome_counts() -> None:
+    async with RoutingHouse() as house:
+        await house.beat("a")
+        await house.submit()
+        await house.submit(deadline=house.clock.now() + 60.0)
+        waits, late = await house.queued("a")
+        await house.redispatcher.start()
+        await house.beat("a", None, state="draining")
+        await _live(house, 2 * house.redispatcher.patience_seconds, "draining")
+        assert await house.queued("a") == []
+        assert (await house.ledger.reader.task(late.task_id)).status is TaskStatus.EXPIRED
+        assert await house.ledger.tasks.record([house.retry(waits, 1.0)]) == [Verdict.RECORDED]
+
+
 async def test_nothing_is_claimed_while_nobody_is_there() -> None:
     async with RoutingHouse() as house:
         await house.beat("a")
@@ -230,12 +244,12 @@ async def test_many_due_retries_are_all_sent() -> None:
         await until(lambda: not house.redispatcher._held)
 
 
-async def _live(house: RoutingHouse, seconds: float) -> None:
+async def _live(house: RoutingHouse, seconds: float, state: str = "ready") -> None:
     """Let time pass while agent a is heard from."""
     end = house.clock.now() + seconds
     while house.clock.now() < end:
         await house.clock.advance(2.0)
-        await house.beat("a", None)
+        await house.beat("a", None, state=state)
 
 
 async def test_a_retry_its_budget_does_not_pay_for_ends_the_task_with_the_reason() -> None:

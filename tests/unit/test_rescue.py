@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from agent_engines.domain.agents import AgentMode
 from agent_engines.domain.messages import TaskMessage
 from agent_engines.domain.tasks import TaskStatus
-from agent_engines.ports.ledger import DecisionFilter, Verdict
+from agent_engines.ports.ledger import DecisionFilter, TaskKind, Verdict
 from agent_engines.runtime.rescue import GONE_SECONDS, LOOK_SECONDS, Rescue
 from routing_house import RoutingHouse, settle
 
@@ -201,14 +201,14 @@ async def test_the_ledger_is_asked_less_and_less_while_there_is_nothing_to_find(
     async with watched() as house:
         await left_behind(house, 1)
         asked = 0
-        abandoned_kinds = house.ledger.tasks.abandoned_kinds
+        stranded_kinds = house.ledger.tasks.stranded_kinds
 
-        async def counted(agents: list[str], older_than: float) -> list[object]:
+        async def counted(older_than: float, *, agents: list[str]) -> list[TaskKind]:
             nonlocal asked
             asked += 1
-            return await abandoned_kinds(agents, older_than)  # type: ignore[return-value]
+            return await stranded_kinds(older_than, agents=agents)
 
-        house.ledger.tasks.abandoned_kinds = counted  # type: ignore[method-assign,assignment]
+        house.ledger.tasks.stranded_kinds = counted  # type: ignore[method-assign,assignment]
         await house.live(10 * LEASE, "b")
         assert house.rescued == 1
         assert asked <= 20
@@ -218,10 +218,10 @@ async def test_while_everybody_is_there_the_ledger_is_not_asked() -> None:
     async with watched() as house:
         await house.beat("a")
 
-        async def never(agents: list[str], older_than: float) -> list[object]:
+        async def never(older_than: float, *, agents: list[str]) -> list[TaskKind]:
             raise AssertionError("nobody is gone")
 
-        house.ledger.tasks.abandoned_kinds = never  # type: ignore[method-assign,assignment]
+        house.ledger.tasks.stranded_kinds = never  # type: ignore[method-assign,assignment]
         await house.live(3 * LEASE, "a")
         assert house.telemetry.messages("warning") == []
 

@@ -205,21 +205,24 @@ class TaskLedger(Protocol):
         """
         ...
 
-    async def claim_stranded(self, older_than: float, limit: int) -> list[StoredTask]:
+    async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
+        """What kinds of tasks `claim_stranded` would find: at most 1,000."""
+        ...
+
+    async def claim_stranded(
+        self,
+        older_than: float,
+        limit: int,
+        *,
+        kinds: Sequence[TaskKind] | None = None,
+        agents: Sequence[str] | None = None,
+    ) -> list[StoredTask]:
         """Take queued and running tasks without news since `older_than` (epoch seconds); generation already raised.
 
-        A running task is given its own `timeout_seconds` on top; one whose cancellation was asked for is cancelled instead.
+        `kinds`: only these, and what is past its deadline. A running task is given its own `timeout_seconds` on top,
+        unless `agents` are named: then only what these have, as they are gone. One whose cancellation was asked for is
+        cancelled instead.
         """
-        ...
-
-    async def abandoned_kinds(self, agents: Sequence[str], older_than: float) -> list[TaskKind]:
-        """What kinds of queued and running tasks these agents have that are older than `older_than`: at most 1,000."""
-        ...
-
-    async def claim_abandoned(
-        self, agents: Sequence[str], kinds: Sequence[TaskKind], older_than: float, limit: int
-    ) -> list[StoredTask]:
-        """Take these agents' tasks of these kinds, as `claim_stranded` does, however long their own timeout is."""
         ...
 
     async def redispatched(self, entries: Sequence[tuple[str, Decision]]) -> None:

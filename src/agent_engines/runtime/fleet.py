@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -15,13 +15,13 @@ from agent_engines.domain.breaker import BreakerRule, BreakerState
 from agent_engines.domain.budgets import NOTHING, Spend
 from agent_engines.domain.decisions import Rejection
 from agent_engines.domain.eligibility import inability, screen
-from agent_engines.domain.errors import NotFound, Unavailable
+from agent_engines.domain.errors import InvalidRequest, NotFound, Unavailable
 from agent_engines.domain.estimates import Track
 from agent_engines.domain.messages import Heartbeat, ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.bus import Bus, Subscription
 from agent_engines.ports.clock import Clock
-from agent_engines.ports.ledger import AgentDirectory
+from agent_engines.ports.ledger import AgentDirectory, TaskKind
 from agent_engines.ports.service import AgentView
 from agent_engines.ports.telemetry import Telemetry
 
@@ -120,6 +120,14 @@ class Fleet:
                 self._rosters.clear()
             roster = self._rosters[key] = self._compose(task_type, requirements)
         return roster
+
+    def takes(self, kind: TaskKind, *, among: Collection[str] | None = None) -> bool:
+        """Whether somebody may do this now; `among`: one of these."""
+        try:
+            members = self.roster(kind.task_type, kind.requirements).members
+        except InvalidRequest:
+            return False
+        return any(among is None or member.name in among for member in members)
 
     def usual(self, task_type: str) -> Track | None:
         """The whole fleet's experience with a task type."""

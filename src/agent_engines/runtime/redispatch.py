@@ -6,7 +6,7 @@ Two sources, both claimed from the ledger, which raises the generation, so that 
   What exceeds the retry budget (domain/retry_budget.py) and half of the fleet's free slots waits in the ledger.
 - *stranded*: no news for `2 x lease + longest task timeout`, stretched by twice the time the busiest agent needs for its
   queue: a task that merely waits its turn is not lost. A repeated run is possible (at least once), a lost task is not.
-  The leader looks for them.
+  The leader looks for them, and takes only what somebody may do now and what is past its deadline.
 
 What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. If this process
 dies meanwhile, the task becomes stranded and another router finds it.
@@ -214,7 +214,10 @@ class Redispatcher:
             await self._clock.sleep(STRANDED_SECONDS)
             if len(self._held) >= MAX_HELD or not self._fleet.heard_from or not self._options.leads():
                 continue
-            stranded = await self._ledger.tasks.claim_stranded(self._clock.now() - self.patience_seconds, CLAIM)
+            older_than = self._clock.now() - self.patience_seconds
+            # What nobody may do now is best off where it is: taken, it would only make the dispatch that waits stale.
+            kinds = [kind for kind in await self._ledger.tasks.stranded_kinds(older_than) if self._fleet.takes(kind)]
+            stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
             if stranded:
                 self._log.warning("Tasks without news are sent again", tasks=len(stranded))
                 await self.send(stranded, reason="stranded")

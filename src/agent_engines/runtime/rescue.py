@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent_engines.domain.errors import InvalidRequest
 from agent_engines.ports.bus import Bus
 from agent_engines.ports.clock import Clock
-from agent_engines.ports.ledger import Ledger, TaskKind
+from agent_engines.ports.ledger import Ledger
 from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
@@ -115,12 +114,12 @@ class Rescue:
         older_than = self._clock.now() - JUST_SENT_SECONDS
         kinds = [
             kind
-            for kind in await self._ledger.tasks.abandoned_kinds(gone, older_than)
-            if self._elsewhere(kind, present)
+            for kind in await self._ledger.tasks.stranded_kinds(older_than, agents=gone)
+            if self._fleet.takes(kind, among=present)
         ]
         rescued = 0
         while kinds and self._leads() and self._redispatcher.held < MAX_HELD:
-            found = await self._ledger.tasks.claim_abandoned(gone, kinds, older_than, CLAIM)
+            found = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds, agents=gone)
             if found:
                 await self._redispatcher.send(found, reason="abandoned", elsewhere=True)
             rescued += len(found)
@@ -129,11 +128,3 @@ class Rescue:
         if rescued:
             self._log.warning("Tasks of agents that are gone are sent elsewhere", tasks=rescued, agents=list(gone)[:10])
         return rescued
-
-    def _elsewhere(self, kind: TaskKind, present: frozenset[str]) -> bool:
-        """Whether somebody who is there may do this; otherwise it is best off where it is."""
-        try:
-            roster = self._fleet.roster(kind.task_type, kind.requirements)
-        except InvalidRequest:
-            return False
-        return any(member.name in present for member in roster.members)

@@ -84,30 +84,28 @@ class MemoryTaskLedger:
         due = first + [row for row in due if row.status is not TaskStatus.RETRYING]
         return [stored for row in due[:limit] if (stored := self._claim_due(row, now)) is not None]
 
-    async def claim_stranded(self, older_than: float, limit: int) -> list[StoredTask]:
-        stranded = [row for row in self._tables.open.values() if _without_news(row, older_than)]
-        stranded.sort(key=lambda row: row.updated_at)
-        now = max(self._tables.clock.now(), older_than)
-        return [stored for row in stranded[:limit] if (stored := self._claim(row, now, retry=False)) is not None]
-
-    async def abandoned_kinds(self, agents: Sequence[str], older_than: float) -> list[TaskKind]:
+    async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
         kinds: list[TaskKind] = []
         for row in self._tables.open.values():
-            kind = TaskKind(row.task.task_type, row.task.requirements)
-            if _abandoned(row, agents, older_than) and kind not in kinds:
+            if _stranded(row, older_than, agents) and (kind := _kind(row)) not in kinds:
                 kinds.append(kind)
         return kinds
 
-    async def claim_abandoned(
-        self, agents: Sequence[str], kinds: Sequence[TaskKind], older_than: float, limit: int
+    async def claim_stranded(
+        self,
+        older_than: float,
+        limit: int,
+        *,
+        kinds: Sequence[TaskKind] | None = None,
+        agents: Sequence[str] | None = None,
     ) -> list[StoredTask]:
+        now = max(self._tables.clock.now(), older_than)
         rows = [
             row
             for row in self._tables.open.values()
-            if _abandoned(row, agents, older_than) and TaskKind(row.task.task_type, row.task.requirements) in kinds
+            if _stranded(row, older_than, agents) and (kinds is None or _kind(row) in kinds or _over(row, now))
         ]
         rows.sort(key=lambda row: row.updated_at)
-        now = max(self._tables.clock.now(), older_than)
         return [stored for row in rows[:limit] if (stored := self._claim(row, now, retry=False)) is not None]
 
     async def redispatched(self, entries: Sequence[tuple[str, Decision]]) -> None:
@@ -340,14 +338,22 @@ def _due_retry(row: TaskRow, now: float) -> bool:
     return row.status is TaskStatus.RETRYING and row.next_run_at is not None and row.next_run_at <= now
 
 
-def _abandoned(row: TaskRow, agents: Sequence[str], older_than: float) -> bool:
-    waits = row.status in _WAITING and row.next_run_at is None and row.updated_at < older_than
-    return waits and row.selected_agent in agents
-
-
-def _without_news(row: TaskRow, older_than: float) -> bool:
+def _stranded(row: TaskRow, older_than: float, agents: Sequence[str] | None) -> bool:
+    if row.status not in _WAITING or row.next_run_at is not None:
+        return False
+    if agents is not None:
+        return row.updated_at < older_than and row.selected_agent in agents
     patience = (row.task.timeout_seconds or 0.0) if row.status is TaskStatus.RUNNING else 0.0
-    return row.status in _WAITING and row.next_run_at is None and row.updated_at < older_than - patience
+    return row.updated_at < older_than - patience
+
+
+def _kind(row: TaskRow) -> TaskKind:
+    return TaskKind(row.task.task_type, row.task.requirements)
+
+
+def _over(row: TaskRow, now: float) -> bool:
+    """Whether it only has to be ended."""
+    return row.cancel_requested or (row.task.deadline is not None and row.task.deadline <= now)
 
 
 def _epoch(report: Report) -> Epoch:

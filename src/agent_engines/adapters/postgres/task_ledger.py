@@ -91,23 +91,24 @@ class PostgresTaskLedger:
             due += await self._pool.fetch("claim_planned", now, limit - len(due), repeat=False)
         return [rows.read_task(row) for row in due]
 
-    async def claim_stranded(self, older_than: float, limit: int) -> list[StoredTask]:
-        while len(await self._pool.fetch("heal_old", older_than, HEAL_BATCH)) == HEAL_BATCH:
-            pass
-        return [
-            rows.read_task(row) for row in await self._pool.fetch("claim_stranded", older_than, limit, repeat=False)
-        ]
-
-    async def abandoned_kinds(self, agents: Sequence[str], older_than: float) -> list[TaskKind]:
-        found = await self._pool.fetch("abandoned_kinds", list(agents), older_than)
+    async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
+        found = await self._pool.fetch("stranded_kinds", older_than, _names(agents))
         return [TaskKind(row["task_type"], msgspec.json.decode(row["requirements"])) for row in found]
 
-    async def claim_abandoned(
-        self, agents: Sequence[str], kinds: Sequence[TaskKind], older_than: float, limit: int
+    async def claim_stranded(
+        self,
+        older_than: float,
+        limit: int,
+        *,
+        kinds: Sequence[TaskKind] | None = None,
+        agents: Sequence[str] | None = None,
     ) -> list[StoredTask]:
-        names = [kind.task_type for kind in kinds]
-        wanted = [msgspec.json.encode(kind.requirements).decode() for kind in kinds]
-        found = await self._pool.fetch("claim_abandoned", older_than, limit, list(agents), names, wanted, repeat=False)
+        if agents is None:
+            while len(await self._pool.fetch("heal_old", older_than, HEAL_BATCH)) == HEAL_BATCH:
+                pass
+        types = None if kinds is None else [kind.task_type for kind in kinds]
+        wanted = None if kinds is None else [msgspec.json.encode(kind.requirements).decode() for kind in kinds]
+        found = await self._pool.fetch("claim_stranded", older_than, limit, _names(agents), types, wanted, repeat=False)
         return [rows.read_task(row) for row in found]
 
     async def redispatched(self, entries: Sequence[tuple[str, Decision]]) -> None:
@@ -194,3 +195,7 @@ class PostgresTaskLedger:
 def _repeated(entries: Sequence[Entry]) -> set[str]:
     seen: set[str] = set()
     return {entry.task.task_id for entry in entries if entry.task.task_id in seen or seen.add(entry.task.task_id)}
+
+
+def _names(agents: Sequence[str] | None) -> list[str] | None:
+    return None if agents is None else list(agents)

@@ -46,18 +46,48 @@ SELECT
 FROM moved
 WHERE status = 'queued';
 
+-- name: stranded_kinds
+-- why: only what somebody may do now is taken, and that depends on type and requirements
+SELECT t.task_type, t.requirements::text AS requirements
+FROM tasks t
+WHERE t.status IN ('queued', 'running')
+    AND t.updated_at < to_timestamp($1)
+    AND t.next_run_at IS NULL
+    AND CASE
+        WHEN $2::text[] IS NULL THEN t.status = 'queued' OR t.updated_at < to_timestamp($1 - COALESCE(t.timeout_seconds, 0))
+        ELSE t.selected_agent = ANY ($2)
+    END
+    AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id)
+GROUP BY t.task_type, t.requirements
+LIMIT 1000;
+
 -- name: claim_stranded
--- why: queued or running without news for too long: dispatched again as the next generation of the same attempt
+-- why: without news for too long, or its agent is gone: dispatched again as the next generation of the same attempt
 -- A queued task with a time of its own waits for claim_planned.
--- A running task is given its own time limit on top. The database's clock says when it was claimed, since that news
--- must be newer than what any other claimer is looking for.
-WITH due AS (
+-- A running task is given its own time limit on top, unless those agents are named who had it and are gone. Of other
+-- kinds than those named only what has to be ended is taken. The database's clock says when it was claimed, since that
+-- news must be newer than what any other claimer is looking for.
+WITH kinds AS (
+    SELECT k.task_type, k.requirements::jsonb AS requirements
+    FROM unnest($4::text[], $5::text[]) AS k (task_type, requirements)
+),
+due AS (
     SELECT t.task_id
     FROM tasks t
     WHERE t.status IN ('queued', 'running')
         AND t.updated_at < to_timestamp($1)
         AND t.next_run_at IS NULL
-        AND (t.status = 'queued' OR t.updated_at < to_timestamp($1 - COALESCE(t.timeout_seconds, 0)))
+        AND CASE
+            WHEN $3::text[] IS NULL
+                THEN t.status = 'queued' OR t.updated_at < to_timestamp($1 - COALESCE(t.timeout_seconds, 0))
+            ELSE t.selected_agent = ANY ($3)
+        END
+        AND (
+            $4::text[] IS NULL
+            OR t.deadline <= GREATEST(now(), to_timestamp($1))
+            OR t.cancel_requested_at IS NOT NULL
+            OR EXISTS (SELECT FROM kinds k WHERE k.task_type = t.task_type AND k.requirements = t.requirements)
+        )
         AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id)
     ORDER BY t.updated_at
     LIMIT $2
@@ -105,73 +135,6 @@ SELECT count(*) AS due
 FROM (
     SELECT FROM tasks t WHERE t.status = 'retrying' AND t.next_run_at <= to_timestamp($1) LIMIT 10000
 ) w;
-
--- name: abandoned_kinds
--- why: only what somebody else may do is taken from an agent that is gone, and that depends on type and requirements
-SELECT t.task_type, t.requirements::text AS requirements
-FROM tasks t
-WHERE t.status IN ('queued', 'running')
-    AND t.updated_at < to_timestamp($2)
-    AND t.next_run_at IS NULL
-    AND t.selected_agent = ANY ($1::text[])
-    AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id)
-GROUP BY t.task_type, t.requirements
-LIMIT 1000;
-
--- name: claim_abandoned
--- why: what an agent had that is gone with all its replicas, dispatched again as the next generation of the same attempt
-WITH kinds AS (
-    SELECT k.task_type, k.requirements::jsonb AS requirements
-    FROM unnest($4::text[], $5::text[]) AS k (task_type, requirements)
-),
-due AS (
-    SELECT t.task_id
-    FROM tasks t
-    WHERE t.status IN ('queued', 'running')
-        AND t.updated_at < to_timestamp($1)
-        AND t.next_run_at IS NULL
-        AND t.selected_agent = ANY ($3::text[])
-        AND EXISTS (SELECT FROM kinds k WHERE k.task_type = t.task_type AND k.requirements = t.requirements)
-        AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id)
-    ORDER BY t.updated_at
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
-),
-ended AS (
-    INSERT INTO task_results (
-        task_id, status, request_id, task_type, priority, replica, generation, attempt, delivery, submitted_at,
-        started_at, completed_at
-    )
-    SELECT
-        t.task_id, 'cancelled', t.request_id, t.task_type, t.priority, '', t.generation, t.attempt,
-        CASE WHEN t.status = 'queued' THEN 0 ELSE 1 END, t.submitted_at, t.started_at,
-        GREATEST(now(), to_timestamp($1))
-    FROM tasks t
-    JOIN due ON due.task_id = t.task_id
-    WHERE t.cancel_requested_at IS NOT NULL
-    ON CONFLICT (task_id) DO NOTHING
-    RETURNING task_id
-),
-moved AS (
-    UPDATE tasks t
-    SET
-        status = CASE WHEN t.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
-        generation = t.generation + CASE WHEN t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
-        legs = NULL,
-        updated_at = GREATEST(now(), to_timestamp($1))
-    FROM due
-    WHERE t.task_id = due.task_id
-    RETURNING
-        t.task_id, t.request_id, t.task_type, t.payload, t.requirements, t.metadata, t.priority, t.timeout_seconds,
-        t.deadline, t.idempotency_key, t.body_hash, t.max_attempts, t.submitted_at, t.origin, t.traceparent, t.hints, t.terms,
-        t.status, t.generation, t.attempt, t.selected_agent
-)
-SELECT
-    task_id, request_id, task_type, payload, requirements, metadata, priority, timeout_seconds, deadline,
-    idempotency_key, body_hash, max_attempts, submitted_at, origin, traceparent, hints, terms, status, generation, attempt,
-    selected_agent
-FROM moved
-WHERE status = 'queued';
 
 -- name: cancel
 -- why: a waiting task ends here; a running one is marked, and its agent's answer ends it
