@@ -224,6 +224,20 @@ async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pyte
     await client.close()
 
 
+async def test_what_was_dropped_is_asked_for_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
+    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 1000.0)
+    for name in ("t0", "t6"):
+        fields = {"task_type": "echo", "selected_agent": "a", "priority": 3, "attempts": 1, "submitted_at": 0.0}
+        router.views[name] = TaskView(task_id=name, request_id=name, status=TaskStatus.SUCCESS, result=name, **fields)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await router.outcome(*(final(f"t{n}", n) for n in range(10)))
+    await asyncio.sleep(0.01)
+    assert [await client.handle(f"t{n}").result(10) for n in (0, 6, 9)] == ["t0", "t6", 9]
+    await client.close()
+
+
 async def test_modes_of_agents_are_set_by_asking(router: Router) -> None:
     heard: list[AgentQuery] = []
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent_engines.testing.evaluation import STRATEGIES, AdaptivePolicy, Policy, estimate, policy
-from agent_engines.testing.fleet import Arrival, Fault, FleetRun, FleetShape
+from agent_engines.testing.fleet import Arrival, Fault, FleetRun, FleetShape, OmniscientRun
 
 AGENTS = [{"agent": name, "cost": 0.0} for name in ("good", "fair", "poor")]
 SKILL = {"good": 0.9, "fair": 0.6, "poor": 0.2}
@@ -190,6 +190,27 @@ def test_a_fleet_run_is_the_same_twice() -> None:
     arrivals, shape = a_trace(12, tasks=500)
     first, second = (FleetRun(shape, lambda n: AdaptivePolicy(seed=n)).run(arrivals).row() for _ in range(2))
     assert first == second
+
+
+def test_the_omniscient_one_knows_faults_queues_and_how_long_each_task_is() -> None:
+    shape = FleetShape(
+        speeds=[1.0, 2.0, 0.5, 0.5], slots=[1] * 4, faults=[Fault(2, 0.0, 9.0, "failing"), Fault(3, 0.0, 90.0, "stopped")]
+    )
+    # 10 s go to the first replica; 2 s beside them are done sooner on the slow one, 40 s once the first is free again.
+    arrivals = [Arrival(0.0, 9.0, 10.0), Arrival(0.1, 9.0, 2.0), Arrival(0.2, 9.0, 40.0)]
+    report = OmniscientRun(shape).run(arrivals)
+    assert report.latencies.tolist() == pytest.approx([2 * 2 * 1.03, 10 * 1.03, 10 * 1.03 - 0.2 + 40 * 1.03])
+    assert report.errors == 0.0
+
+
+def test_no_policy_does_better_than_the_omniscient_one() -> None:
+    arrivals, shape = a_trace(4)
+    most = OmniscientRun(shape).run(arrivals).row()
+    assert most["errors"] == 0.0
+    for name in ("adaptive", "least_loaded", "c3"):
+        found = FleetRun(shape, lambda router, name=name: policy(name, seed=router, routers=2)).run(arrivals).row()
+        assert most["p50"] < found["p50"]
+        assert most["p99"] < found["p99"]
 
 
 def hanging(seed: int, *, calls: bool) -> float:

@@ -66,6 +66,8 @@ class BusTransport:
         self._waiters: dict[str, asyncio.Future[TaskView]] = {}
         self._ended: OrderedDict[str, Report] = OrderedDict()
         self._ended_bytes = 0
+        self._dropped = False
+        """Whether an outcome had to be dropped before anybody asked: those are not signalled again."""
         self._asking = asyncio.Semaphore(options.waits)
         self._subscription: Subscription | None = None
 
@@ -110,6 +112,8 @@ class BusTransport:
             waiter = self._waiters[task_id] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(timeout):
+                if self._dropped:
+                    await self._ask_for(task_id, waiter)
                 while not waiter.done():
                     pause = max(ASK_AGAIN_SECONDS, len(self._waiters) / ASKS_PER_SECOND)
                     await asyncio.wait((waiter,), timeout=pause)
@@ -219,6 +223,7 @@ class BusTransport:
         self._ended_bytes += len(bytes(report.result))
         while len(self._ended) > REMEMBERED or (self._ended_bytes > REMEMBERED_BYTES and len(self._ended) > 1):
             self._taken(next(iter(self._ended)))
+            self._dropped = True
 
     def _taken(self, task_id: str) -> Report:
         report = self._ended.pop(task_id)

@@ -97,14 +97,15 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Leg:
-    """A task at one replica; `running` from its begin to its end."""
+    """A task at one replica."""
 
     task: _Task
     replica: _Replica
     decision: dict[str, Any]
     sent: float
     begun: float = 0.0
-    running: bool = False
+    until: float = 0.0
+    """When it will be done, if nothing happens to its replica."""
     open: bool = True
 
 
@@ -114,7 +115,7 @@ class _Replica:
     name: str
     speed: float
     slots: int
-    running: int = 0
+    running: list[_Leg] = field(default_factory=list["_Leg"])
     queue: deque[_Leg] = field(default_factory=deque["_Leg"])
     done: deque[float] = field(default_factory=lambda: deque[float](maxlen=64))
 
@@ -188,7 +189,7 @@ class FleetRun:
 
     def _send(self, now: float, task: _Task, candidates: Sequence[Mapping[str, Any]]) -> _Leg:
         context = {**task.context, "now": now}
-        agent, confidence, propensity = self._routers[task.router].choose(context, candidates)
+        agent, confidence, propensity = self._chosen(context, candidates, task)
         decision = {
             "context": context,
             "candidates": candidates,
@@ -201,11 +202,16 @@ class FleetRun:
         task.legs.append(leg)
         if self._fault(replica, now, "failing") is not None:
             self._later(now + FAIL_SECONDS, "failed", leg)
-        elif replica.running < replica.slots:
+        elif len(replica.running) < replica.slots:
             self._begin(now, leg)
         else:
             replica.queue.append(leg)
         return leg
+
+    def _chosen(
+        self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], task: _Task
+    ) -> tuple[str, float, float]:
+        return self._routers[task.router].choose(context, candidates)
 
     def _hedge(self, now: float, task: _Task) -> None:
         """Send a late task to somebody else too, and tell the policy."""
@@ -221,16 +227,17 @@ class FleetRun:
 
     def _begin(self, now: float, leg: _Leg) -> None:
         replica = leg.replica
-        replica.running += 1
-        leg.begun, leg.running = now, True
-        seconds = leg.task.arrival.work * replica.speed * (1.0 + CROWDING * replica.running)
+        replica.running.append(leg)
+        leg.begun = now
+        seconds = leg.task.arrival.work * replica.speed * (1.0 + CROWDING * len(replica.running))
         slow = self._fault(replica, now, "slow")
         if slow is not None:
             seconds *= slow.factor
         stopped = self._fault(replica, now, "stopped")
         if stopped is not None:
             seconds += stopped.end - now
-        self._later(now + seconds, "done", leg)
+        leg.until = now + seconds
+        self._later(leg.until, "done", leg)
 
     def _done(self, now: float, leg: _Leg) -> None:
         if not leg.open:
@@ -264,12 +271,11 @@ class FleetRun:
         """End a leg wherever it is, tell its router, and begin what waited behind it."""
         replica, router = leg.replica, self._routers[leg.task.router]
         leg.open = False
-        if leg.running:
-            replica.running -= 1
-            leg.running = False
+        if leg in replica.running:
+            replica.running.remove(leg)
         elif leg in replica.queue:
             replica.queue.remove(leg)
-        while replica.queue and replica.running < replica.slots:
+        while replica.queue and len(replica.running) < replica.slots:
             self._begin(now, replica.queue.popleft())
         router.learn(leg.decision, outcome)
         if self._fault(replica, now, "stopped") is None:
@@ -295,8 +301,8 @@ class FleetRun:
     def _load(self, replica: _Replica, now: float) -> dict[str, float]:
         recent = [at for at in replica.done if now - at <= REPORT_SECONDS * 5]
         return {
-            "rif": float(replica.running + len(replica.queue)),
-            "util": replica.running / replica.slots,
+            "rif": float(len(replica.running) + len(replica.queue)),
+            "util": len(replica.running) / replica.slots,
             "rate": len(recent) / (REPORT_SECONDS * 5),
             "lat": 0.0,
         }
@@ -306,3 +312,48 @@ class FleetRun:
             if fault.replica == replica.number and fault.kind == kind and fault.begin <= now < fault.end:
                 return fault
         return None
+
+
+class OmniscientRun(FleetRun):
+    """What no policy can know: each task goes where it will be done first, its work and all faults known beforehand.
+
+    One task at a time, without a plan for those to come: a mark to see policies against, no proof of what is possible.
+    """
+
+    def __init__(self, shape: FleetShape) -> None:
+        super().__init__(shape, lambda _: _Deaf())
+
+    def _chosen(
+        self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], task: _Task
+    ) -> tuple[str, float, float]:
+        now, work = float(context["now"]), task.arrival.work
+        best = min(self._replicas, key=lambda replica: self._end(replica, now, work))
+        return best.name, 1.0, 1.0
+
+    def _end(self, replica: _Replica, now: float, work: float) -> float:
+        """When one more task of this much work would be done there."""
+        if self._fault(replica, now, "failing") is not None:
+            return float("inf")
+        slow, stopped = self._fault(replica, now, "slow"), self._fault(replica, now, "stopped")
+        full = replica.speed * (1.0 if slow is None else slow.factor)
+        crowded = full * (1.0 + CROWDING * replica.slots)
+        free = [max(now, leg.until) for leg in replica.running] + [now] * (replica.slots - len(replica.running))
+        heapq.heapify(free)
+        for leg in replica.queue:
+            heapq.heapreplace(free, free[0] + leg.task.arrival.work * crowded)
+        beside = min(replica.slots, len(replica.running) + len(replica.queue) + 1)
+        end = free[0] + work * full * (1.0 + CROWDING * beside)
+        return end if stopped is None else end + stopped.end - now
+
+
+class _Deaf:
+    """Is asked nothing and told everything."""
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        raise AssertionError("the run chooses by itself")
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        pass
+
+    def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None:
+        pass
