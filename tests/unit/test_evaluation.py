@@ -194,7 +194,9 @@ def test_a_fleet_run_is_the_same_twice() -> None:
 
 def test_the_omniscient_one_knows_faults_queues_and_how_long_each_task_is() -> None:
     shape = FleetShape(
-        speeds=[1.0, 2.0, 0.5, 0.5], slots=[1] * 4, faults=[Fault(2, 0.0, 9.0, "failing"), Fault(3, 0.0, 90.0, "stopped")]
+        speeds=[1.0, 2.0, 0.5, 0.5],
+        slots=[1] * 4,
+        faults=[Fault(2, 0.0, 9.0, "failing"), Fault(3, 0.0, 90.0, "stopped")],
     )
     # 10 s go to the first replica; 2 s beside them are done sooner on the slow one, 40 s once the first is free again.
     arrivals = [Arrival(0.0, 9.0, 10.0), Arrival(0.1, 9.0, 2.0), Arrival(0.2, 9.0, 40.0)]
