@@ -167,6 +167,28 @@ async def test_one_router_alone_takes_the_trial_and_its_success_closes_all() -> 
         assert {house.fleet.agent("a").breaker_cause for house in routers.houses} == {""}
 
 
+async def test_an_agent_with_nothing_but_failures_is_tried_too_and_by_a_task_not_by_a_question() -> None:
+    async with Routers(1) as routers:
+        house = routers.houses[0]
+        house.fleet.learned([ended("a", f"f{number}", TaskStatus.DEAD_LETTER) for number in range(40)])
+        await settle()
+        await routers.pass_seconds(61.0)
+        house.dispatcher.decide(_context())
+        await settle()
+        asked = [house.dispatcher.decide(_context()) for _ in range(20)]
+        assert "a" not in {decision.selected_agent for decision in asked}
+        chosen = await routers.chosen(house, 20)
+        assert (chosen[0], chosen.count("a")) == ("a", 1)
+        (message,) = await house.queued("a")
+        trial = await house.ledger.decisions.decision(message.request_id)
+        assert (trial.propensity, [one.reason for one in trial.rejected]) == (1.0, ["this task tries a again"] * 3)
+        assert (
+            "This task is a trial: a breaker half-open: 3 failures of Timeout, one trial at a time." in trial.reasoning
+        )
+        house.fleet.learned([ended("a", message.task_id, TaskStatus.SUCCESS)])
+        assert routers.states() == ["closed"]
+
+
 async def test_a_failed_trial_opens_all_again_and_counts() -> None:
     async with Routers(2) as routers:
         routers.fail(routers.houses[0])

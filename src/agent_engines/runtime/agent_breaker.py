@@ -77,6 +77,10 @@ class AgentBreaker:
             self._wanted(self)
         return False
 
+    def tries(self, now: float) -> bool:
+        """Half-open, and the next task may be its trial."""
+        return self._breaker.state(now) is BreakerState.HALF_OPEN and self.admits(now)
+
     def claimed(self, now: float) -> bool:
         """This router holds the trial."""
         return now < self._mine_until

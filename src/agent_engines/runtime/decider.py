@@ -1,6 +1,6 @@
 """The decider: one task, the fleet as it is now, a strategy, and the whole record of the choice.
 
-roster (who may) -> budgets, open breakers, affinity -> strategy (who should) -> Decision
+roster (who may) -> budgets, open breakers, affinity, trials -> strategy (who should) -> Decision
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agent_engines.ports.telemetry import Telemetry
 from .answers import nobody
 from .field import Field
 from .fleet import Fleet, Roster
-from .narrowing import Narrowed, affordable, by_affinity, unbroken
+from .narrowing import Narrowed, affordable, by_affinity, tried, unbroken
 from .strategies import Chosen, Strategies
 from .strategy import Moment
 from .tenants import TenantBooks
@@ -51,6 +51,9 @@ class Decider:
             raise nobody(context.task_type, roster, self._retry_after)
         moment = Moment(now, self._clock.now(), self._fleet.usual(context.task_type))
         kept = self._kept(roster, context, moment)
+        if roster.guarded and avoid is None and context.task_id is not None:
+            # A task that failed once is no trial, and neither is a question.
+            kept = tried(kept, now)
         field = _field(roster, kept)
         if avoid is not None and len(field.agents) > 1 and avoid in field.agents:
             field = field.without(avoid)

@@ -1,4 +1,4 @@
-"""Narrowing: of those who may do a task, whom budgets, open breakers and affinity leave, in this order."""
+"""Narrowing: of those who may do a task, whom budgets, open breakers, affinity and trials leave, in this order."""
 
 from __future__ import annotations
 
@@ -92,6 +92,21 @@ def by_affinity(
     if affinity.mode is AffinityMode.HARD:
         return bound(kept, able, affinity, retry_after)
     return met_again(kept, able, affinity, task_type, moment)
+
+
+def tried(kept: Narrowed, now: float) -> Narrowed:
+    """Whoever's breaker lets a trial through gets this task.
+
+    Nobody would choose it after its failures, and without a task it could never show that it works again. Certain rather
+    than likely, as with affinity: the probability of the choice stays exact.
+    """
+    due = [member for member in kept.members if member.breaker.tries(now)]
+    if not due or len(due) == len(kept.members):
+        return kept
+    names = ", ".join(member.name for member in due)
+    others = [Rejection(member.name, f"this task tries {names} again") for member in kept.members if member not in due]
+    note = f"This task is a trial: {'; '.join(f'{member.name} {member.breaker.shut(now)}' for member in due)}"
+    return Narrowed(due, (*kept.rejected, *others), f"{kept.note}. {note}" if kept.note else note)
 
 
 def _only(kept: Narrowed, owner: str, reason: str) -> Narrowed:
