@@ -65,8 +65,8 @@ class Town:
         self,
         name: str,
         capabilities: Capabilities = CAPABILITIES,
-        version: str = "adaptive-2",
-        older: str = "adaptive-1",
+        version: str = "adaptive-3",
+        older: str = "adaptive-2",
         gather_seconds: float = 0.0,
     ) -> Lessons:
         options = LessonOptions(router=name, version=version, older=(older,), gather_seconds=gather_seconds)
@@ -117,7 +117,7 @@ async def test_routers_that_restart_and_are_served_badly_come_to_the_same_digest
 
 async def test_a_snapshot_of_an_older_version_is_read_while_there_is_none_of_this_one() -> None:
     town = Town(Random(0))
-    old = town.router("a", version="adaptive-1", older="adaptive-0")
+    old = town.router("a", version="adaptive-2", older="adaptive-1")
     await old.start()
     for number in range(20):
         old.teach(a_lesson(number, Random(number)))
@@ -133,7 +133,7 @@ async def test_a_snapshot_of_an_older_version_is_read_while_there_is_none_of_thi
     new.teach(a_lesson(20, Random(20)))
     await town.caught_up(new)
     assert await new.save()
-    newest = await town.store.newest("adaptive-2/")
+    newest = await town.store.newest("adaptive-3/")
     assert newest is not None
     third = town.router("c")
     await third.start()

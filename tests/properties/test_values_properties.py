@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -169,6 +170,22 @@ def test_a_snapshot_of_format_1_is_read_and_gives_the_same_predictions() -> None
     again.restore(values.snapshot())
     more = lessons(3, 60)
     assert taught(values, more).digest() == taught(again, more).digest()
+
+
+def test_a_snapshot_of_format_2_is_read_without_its_sums_against_drift() -> None:
+    """Written by the version before the bets: 150 lessons, seven kinds."""
+    values = Values()
+    values.restore((Path(__file__).parents[1] / "golden" / "values-format-2.msgpack").read_bytes())
+    assert (values.lessons, values.kinds) == (150, 7)
+    means, widths = values.predict(np.arange(1, 8), "sum", None)
+    assert means[:3] == pytest.approx([0.4879570315607334, 0.5123484823495396, 0.36070633933005186])
+    assert widths[:3] == pytest.approx([0.2492049699675171, 0.14606726845364112, 0.1508124852971179])
+    means, widths = values.predict(np.arange(1, 8), "sum", np.array([5.0, 60.0, -80.0]))
+    assert means[:3] == pytest.approx([0.21547322019032772, -0.4649102682256903, 0.31366782847234603])
+    assert widths[:3] == pytest.approx([0.21862149344436516, 0.329873440582678, 0.2065484488349728])
+    drifts = msgspec.msgpack.decode(values.snapshot())["drifts"]
+    assert {(one["below"], one["above"]) for one in drifts} == {(1.0, 1.0)}
+    assert any(one["lessons"] > 0 for one in drifts)
 
 
 @pytest.mark.parametrize("features", [17, 64])

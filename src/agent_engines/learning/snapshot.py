@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-FORMAT = 2
-READABLE = (1, FORMAT)
-"""Format 1 kept whole squares of covariance and summed in another order: it is read, but no two routers differ in format."""
+FORMAT = 3
+READABLE = (1, 2, FORMAT)
+"""Format 1 kept whole squares of covariance and summed in another order, format 2 had other sums against drift: both are read."""
 
 
 class Array(msgspec.Struct, frozen=True):

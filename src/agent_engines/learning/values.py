@@ -153,7 +153,7 @@ class Values:
             told = calibration(lesson.raw) if lesson.confidence is None else lesson.confidence
             calibration.learn(lesson.raw, quality)
             drift = self._drifts[kind - 1]
-            if drift.told(quality - told, told * (1.0 - told)):
+            if drift.told(quality, told):
                 self._alarm(kind, max(WIDENED, drift.lessons / LEFT))
                 drift.lessons = 0
 
@@ -194,7 +194,8 @@ class Values:
         self._table.load(state.table)
         self._families = {(one.task_type, one.scale.size): one for one in families}
         self._calibration = Calibration.of(state.calibration)
-        self._drifts = [Drift.of(one) for one in state.drifts]
+        # Before format 3 they held sums that meant something else.
+        self._drifts = [Drift.of(one) if state.format == FORMAT else Drift(one.lessons) for one in state.drifts]
         self._alarmed_until, self.alarms = state.alarmed_until, state.alarms
 
     def _alarm(self, kind: int, times: float) -> None:

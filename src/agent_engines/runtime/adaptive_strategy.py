@@ -75,8 +75,8 @@ class AdaptiveStrategy:
     """See strategy.py: Strategy. `price`: value of one unit of cost in units of quality."""
 
     name = "adaptive"
-    version = "adaptive-2"
-    older = ("adaptive-1",)
+    version = "adaptive-3"
+    older = ("adaptive-2", "adaptive-1")
     """Versions whose snapshots of what was learned can be read."""
 
     def __init__(self, *, seed: int, price: float, learned: Learned) -> None:
