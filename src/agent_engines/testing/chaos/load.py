@@ -75,10 +75,13 @@ class Load:
                 group.create_task(self._submit_all(http, until, f"lane-{lane}", batch * lanes / rate, batch))
             group.create_task(self._read_all(http, until))
 
-    async def amount(self, count: int, *, batch: int = 20) -> None:
-        """Submit until `count` tasks were sent altogether, as fast as they are taken."""
+    async def amount(self, count: int, *, batch: int = 20, seconds: float = 0.0) -> None:
+        """Submit until `count` tasks were sent altogether, as fast as they are taken or spread over `seconds`."""
+        began = time.monotonic()
         async with self.http() as http:
             while self._count < count:
+                due = began + seconds * self._count / count
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await self._submit(http, "lane-0", self._next(min(batch, count - self._count)), keyed=True)
 
     async def _submit_all(self, http: PlainHttp, until: asyncio.Event, client: str, period: float, batch: int) -> None:
