@@ -120,6 +120,26 @@ def test_a_new_version_of_a_kind_starts_from_its_parent_and_is_less_sure() -> No
     assert after[1][0] > before[1][0]
 
 
+def test_without_numbers_a_new_version_starts_from_its_parent_too_and_is_less_sure() -> None:
+    rng = Random(1)
+    values = Values()
+    for number in range(400):
+        kind, skill = ("old", 0.3) if number % 2 else ("other", 0.95)
+        values.learn(Lesson(kind=kind, task_type="t", quality=float(rng.random() < skill)))
+    means, widths = values.predict(np.array([values.number("old")]), "t", None)
+    values.learn(Lesson(kind="new", task_type="t", quality=1.0, parent="old"))
+    values.learn(Lesson(kind="stranger", task_type="t", quality=1.0))
+    (child, stranger), (doubt, more) = values.predict(
+        np.array([values.number("new"), values.number("stranger")]), "t", None
+    )
+    assert child == pytest.approx(means[0], abs=0.05)
+    assert stranger > child + 0.2
+    assert widths[0] < doubt < more
+    again = Values()
+    again.restore(values.snapshot())
+    assert again.digest() == values.digest()
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [

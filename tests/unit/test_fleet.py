@@ -353,3 +353,13 @@ async def test_requirement_sets_are_remembered_in_bounds() -> None:
         for number in range(1500):
             house.fleet.roster("echo", {"exclude_agents": [str(number)]})
         assert len(house.fleet._rosters) <= 1024
+
+
+async def test_an_agent_says_what_it_is_a_replica_of_and_whose_experience_it_starts_from() -> None:
+    async with RoutingHouse() as house:
+        await house.beat("a", metadata={"kind": "small-v4", "follows": "small-v3"})
+        await house.beat("b", metadata={"follows": 5})
+        told = {member.name: member.mapping() for member in house.fleet.roster("echo", {}).members}
+        assert (told["a"]["cls"], told["a"]["parent"]) == ("small-v4", "small-v3")
+        assert (told["b"]["cls"], told["b"]["parent"]) == ("b", None)
+        assert house.fleet.agent("b").notes == ("b declares follows 5, which is no short text and is ignored",)

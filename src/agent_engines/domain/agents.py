@@ -70,8 +70,12 @@ class AgentProfile(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kind(self) -> str:
         """What it is a replica of, when it says so: agents of one kind give the same answers. Empty: its own kind."""
-        value = self.metadata.get("kind", "")
-        return value if isinstance(value, str) and len(value) <= LONGEST_KIND else ""
+        return self._kind_under("kind")
+
+    @property
+    def follows(self) -> str:
+        """The kind that this one is a new version of: what is known of that is where it starts from. Empty: none."""
+        return self._kind_under("follows")
 
     @property
     def oddities(self) -> tuple[str, ...]:
@@ -80,10 +84,15 @@ class AgentProfile(msgspec.Struct, frozen=True, kw_only=True):
         cost = self.metadata.get("cost_per_task", 0.0)
         if not _is_cost(cost):
             found.append(f"{self.name} declares cost_per_task {_shown(cost)}, which counts as 0")
-        kind = self.metadata.get("kind", "")
-        if kind != self.kind:
-            found.append(f"{self.name} declares kind {_shown(kind)}, which is no short text and is ignored")
+        for field in ("kind", "follows"):
+            value = self.metadata.get(field, "")
+            if value != self._kind_under(field):
+                found.append(f"{self.name} declares {field} {_shown(value)}, which is no short text and is ignored")
         return tuple(found)
+
+    def _kind_under(self, field: str) -> str:
+        value = self.metadata.get(field, "")
+        return value if isinstance(value, str) and len(value) <= LONGEST_KIND else ""
 
 
 def _is_cost(value: Any) -> bool:

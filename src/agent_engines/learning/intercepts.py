@@ -64,6 +64,12 @@ class Cells:
         lost = 1.0 - 1.0 / times
         self.totals = (self.totals[0] - count * lost, self.totals[1] - total * lost)
 
+    def adopt(self, row: int, parent: int, times: float) -> None:
+        """An untaught row takes over the parent's mean, with `times` less of its weight."""
+        count, total = float(self.rows[0, parent]) / times, float(self.rows[1, parent]) / times
+        self.rows[:, row] = count, total, 1.0 / (count + self.prior)
+        self.totals = (self.totals[0] + count, self.totals[1] + total)
+
     def state(self) -> CellsState:
         return CellsState(Array.of(self.rows), self.totals)
 
@@ -116,6 +122,15 @@ class Intercepts:
         cells.learn(row, quality, keep)
         self._all.learn(row, quality, keep)
         self._squares = self._squares * keep + quality * quality
+
+    def adopt(self, row: int, parent: int, times: float) -> None:
+        """A row that was never taught starts from what is believed of `parent`, with `times` the variance."""
+        total = self._all.totals[0]
+        for cells in (self._all, *self._types.values()):
+            cells.adopt(row, parent, times)
+        if total > 0.0:
+            # Outcomes nobody had: they are as scattered as those there were.
+            self._squares *= self._all.totals[0] / total
 
     def widen(self, row: int, times: float) -> None:
         """Believe as before of this row, with `times` the variance."""

@@ -17,7 +17,7 @@ import numpy as np
 from .arrays import Floats, Rows
 from .calibration import Calibration, CalibrationState
 from .drift import Drift, DriftState
-from .family import Family, FamilyState
+from .family import CHILD_VARIANCE, Family, FamilyState
 from .intercepts import Intercepts, InterceptsState
 from .lesson import Lesson
 from .ridge import NEWCOMER
@@ -217,6 +217,8 @@ class Values:
         self._table.grow(number + 1)
         self._drifts.append(Drift())
         parent = self._kinds.get(lesson.parent or "")
+        if parent is not None:
+            self._table.adopt(number, parent, CHILD_VARIANCE)
         for family in self._families.values():
             family.grow(number + 1)
             if parent is not None:

@@ -208,6 +208,7 @@ class Member:
         return {
             "agent": self.name,
             "cls": self.kind or self.name,
+            "parent": self.profile.follows or None,
             "cost": self.cost,
             "slots": self.slots,
             "metadata": self.profile.metadata,
