@@ -270,7 +270,9 @@ async def test_an_agent_whose_breaker_is_only_being_tried_gets_no_second_legs() 
         context = DecisionContext(request_id="r:2", task_type="echo", task_id="t")
         decider = house.dispatcher._decider
         assert decider.second(context, "a").selected_agent == "b"
-        house.fleet._members["b"].breaker_state = BreakerState.HALF_OPEN
+        member = house.fleet._members["b"]
+        member.breaker_state = BreakerState.HALF_OPEN
+        house.fleet._breaker_changed(member)
         with pytest.raises(NoEligibleAgent, match="nobody but a may do this task now"):
             decider.second(context, "a")
 

@@ -32,6 +32,8 @@ from .values import Settings, Values
 
 ONE = np.ones(1)
 COST = itemgetter("cost")
+MOST_TUPLES = 16
+"""Tuples of candidates that are known again by identity."""
 TIMES = ("latency", "service", "work")
 NO_TIMES = (None, None, None)
 
@@ -119,7 +121,9 @@ class Adaptive:
         )
         self.values = values or Values(settings)
         self._timed = False
-        self._kept: _Arranged | None = None
+        self._last: _Arranged | None = None
+        self._tuples: dict[int, _Arranged] = {}
+        """By identity: a router chooses from the same few tuples again and again."""
         self._hedges = Hedges()
         self._pacer = None if options.budget is None else Pacer(options.budget)
         self.decisions = 0
@@ -294,17 +298,18 @@ class Adaptive:
 
     def _arranged(self, candidates: Sequence[Mapping[str, Any]]) -> Candidates:
         """The candidates as arrays; kept while the same mappings come again at the same cost."""
-        kept = self._kept
         known = self.values.kinds
-        if kept is not None and kept.whole is candidates and kept.kinds == known:
-            return kept.fleet
+        met = self._tuples.get(id(candidates))
+        if met is not None and met.whole is candidates and met.kinds == known:
+            return met.fleet
         given = candidates if isinstance(candidates, list) else list(candidates)
         try:
             costs = list(map(COST, given))
         except KeyError:
             costs = [one.get("cost") for one in given]
-        if kept is not None and kept.kinds == known and kept.costs == costs and kept.given == given:
-            return kept.fleet
+        last = self._last
+        if last is not None and last.kinds == known and last.costs == costs and last.given == given:
+            return last.fleet
         loads = self._loads
         rows = [loads.row(str(one["agent"])) for one in given]
         fleet = arranged(given, rows, self.values.number)
@@ -312,7 +317,11 @@ class Adaptive:
             if one.get("slots") is not None:
                 loads.slots(row, _slots(one))
         whole = candidates if isinstance(candidates, tuple) else None
-        self._kept = _Arranged(whole, list(given), costs, known, fleet)
+        self._last = _Arranged(whole, list(given), costs, known, fleet)
+        if whole is not None:
+            if len(self._tuples) >= MOST_TUPLES:
+                self._tuples.clear()
+            self._tuples[id(whole)] = self._last
         return fleet
 
 

@@ -51,12 +51,12 @@ class Decider:
             raise nobody(context.task_type, roster, self._retry_after)
         moment = Moment(now, self._clock.now(), self._fleet.usual(context.task_type))
         kept = self._kept(roster, context, moment)
-        if roster.guarded and avoid is None and context.task_id is not None:
+        if roster.shaky and avoid is None and context.task_id is not None:
             # A task that failed once is no trial, and neither is a question.
-            kept = tried(kept, now)
-        field = _field(roster, kept)
-        if avoid is not None and len(field.agents) > 1 and avoid in field.agents:
-            field = field.without(avoid)
+            kept = tried(kept, roster.shaky, now)
+        field = kept.field
+        if avoid is not None and len(field.agents) > 1 and avoid in field:
+            field = field.without([avoid])
         chosen = self._strategies.choose(context, field, moment)
         self._telemetry.decided(chosen.strategy.name, "success")
         return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
@@ -70,18 +70,9 @@ class Decider:
         roster = self._fleet.roster(context.task_type, context.requirements)
         moment = Moment(self._clock.monotonic(), self._clock.now(), self._fleet.usual(context.task_type))
         kept = self._kept(roster, context, moment)
-        able = [
-            member
-            for member in kept.members
-            if member.name != first
-            and member.breaker_state is BreakerState.CLOSED
-            and context.task_type in member.idempotent
-        ]
-        if not able:
+        field = _spare(kept.field, context.task_type, first)
+        if not field.agents:
             raise NoEligibleAgent(f"nobody but {first} may do this task now", retry_after=self._retry_after)
-        kind = next((member.kind for member in kept.members if member.name == first), "")
-        alike = [member for member in able if kind and member.kind == kind]
-        field = Field(alike or able)
         chosen = self._strategies.choose(context, field, moment, second=True)
         self._telemetry.decided(chosen.strategy.name, "hedged")
         return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
@@ -90,14 +81,23 @@ class Decider:
         """Whom the task's terms and the breakers leave."""
         terms = context.terms
         kept = affordable(roster, terms, self.books)
-        if roster.guarded:
-            kept = unbroken(kept, moment.now)
+        if roster.shaky:
+            kept = unbroken(kept, roster.shaky, moment.now)
         return by_affinity(kept, roster.able, terms, context.task_type, moment, self._retry_after)
 
 
-def _field(roster: Roster, kept: Narrowed) -> Field:
-    """The roster's own where nobody fell: strategies know it again."""
-    return roster.field if len(kept.members) == len(roster.members) else Field(kept.members)
+def _spare(field: Field, task_type: str, first: str) -> Field:
+    """Who may do what `first` is doing already: of its kind, if there is anybody."""
+    able = field.part(
+        ("spare", task_type),
+        lambda member: member.breaker_state is BreakerState.CLOSED and task_type in member.idempotent,
+    )
+    kind = field.member(first).kind if first in field else ""
+    if kind:
+        alike = able.part(("kind", kind), lambda member: member.kind == kind).without([first])
+        if alike.agents:
+            return alike
+    return able.without([first])
 
 
 def _decision(

@@ -47,12 +47,13 @@ _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Roster(NamedTuple):
-    """Who may do one kind of task, valid until the fleet changes. `guarded`: some breaker is not closed."""
+    """Who may do one kind of task, valid until the fleet changes."""
 
     members: tuple[Member, ...]
     rejected: tuple[Rejection, ...]
     known: int
-    guarded: bool
+    shaky: tuple[Member, ...]
+    """Those whose breaker is not closed."""
     field: Field
     """The members as strategies read them."""
     able: tuple[str, ...] = ()
@@ -232,9 +233,9 @@ class Fleet:
         offers = [member.offer() for member in members]
         screening = screen(task_type, requirements, offers)
         chosen = tuple(members[position] for position in screening.eligible)
-        guarded = any(member.breaker_state is not BreakerState.CLOSED for member in chosen)
+        shaky = tuple(member for member in chosen if member.breaker_state is not BreakerState.CLOSED)
         able = tuple(offer.name for offer in offers if not inability(task_type, requirements, offer))
-        return Roster(chosen, screening.rejected, len(members), guarded, Field(chosen), able)
+        return Roster(chosen, screening.rejected, len(members), shaky, Field(chosen), able)
 
     def _tell_load(self, member: Member) -> None:
         self.on_load(member.name, member.in_flight(), self._clock.now())
@@ -382,18 +383,16 @@ def _nobody_listens(agent: str, in_flight: int, epoch: float) -> None:
     """Until somebody asks to hear."""
 
 
-def open_members(members: Sequence[Member], now: float) -> tuple[Sequence[Member], list[Rejection]]:
-    """Members whose breaker lets a task through; all of them when none does, for a refused fleet helps nobody.
+def shut_out(shaky: Sequence[Member], of: int, now: float) -> list[Member]:
+    """Of `shaky`, whose breakers are not closed, those a task is kept from; nobody when that would leave none of all `of`.
 
     The rule is Envoy's: a panic threshold, so that ejection does not empty the set, and a largest share of it
     (MAX_EJECTED). Beyond that those come back first who would be tried again first.
     """
-    shut = [member for member in members if not member.breaker.admits(now)]
-    if len(shut) == len(members):
-        return members, []
-    limit = max(1, int(len(members) * MAX_EJECTED))
+    shut = [member for member in shaky if not member.breaker.admits(now)]
+    if len(shut) == of:
+        return []
+    limit = max(1, int(of * MAX_EJECTED))
     if len(shut) > limit:
         shut = sorted(shut, key=lambda member: member.breaker.open_until)[-limit:]
-    out = {member.name for member in shut}
-    allowed = [member for member in members if member.name not in out]
-    return allowed, [Rejection(member.name, member.breaker.shut(now)) for member in shut]
+    return shut

@@ -11,7 +11,8 @@ from agent_engines.domain.decisions import Rejection
 from agent_engines.domain.errors import NoEligibleAgent
 from agent_engines.domain.terms import Affinity, AffinityMode, Terms
 
-from .fleet import Roster, open_members
+from .field import Field
+from .fleet import Roster, shut_out
 from .fleet_member import Member
 from .strategy import Moment
 from .tenants import TenantBooks
@@ -20,9 +21,13 @@ from .tenants import TenantBooks
 class Narrowed(NamedTuple):
     """`note`: what the reasoning says about it besides."""
 
-    members: Sequence[Member]
+    field: Field
     rejected: tuple[Rejection, ...]
     note: str = ""
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self.field.members
 
 
 def affordable(roster: Roster, terms: Terms, books: TenantBooks | None) -> Narrowed:
@@ -30,34 +35,34 @@ def affordable(roster: Roster, terms: Terms, books: TenantBooks | None) -> Narro
     own = allowance_of(terms.budget)
     tenants = UNLIMITED if books is None else books.allowance(terms.tenant)
     if own is UNLIMITED and tenants is UNLIMITED:
-        return Narrowed(roster.members, roster.rejected)
+        return Narrowed(roster.field, roster.rejected)
     prices = [(member.name, member.price) for member in roster.members]
     if not any(own.pays(price) for _, price in prices):
         raise budget_too_small(prices, own)
     both = Allowance(cost=min(own.cost, tenants.cost), tokens=min(own.tokens, tenants.tokens))
-    members = [member for member in roster.members if both.pays(member.price)]
-    if not members:
-        assert books is not None
-        raise budget_spent(terms.tenant, prices, tenants, books.wait(terms.tenant))
     dear = [
         Rejection(member.name, f"over budget: {too_dear(member.price, both)}")
         for member in roster.members
         if not both.pays(member.price)
     ]
-    return Narrowed(members, (*roster.rejected, *dear))
+    if len(dear) == len(roster.members):
+        assert books is not None
+        raise budget_spent(terms.tenant, prices, tenants, books.wait(terms.tenant))
+    return Narrowed(_left(roster.field, dear), (*roster.rejected, *dear))
 
 
-def unbroken(kept: Narrowed, now: float) -> Narrowed:
+def unbroken(kept: Narrowed, shaky: Sequence[Member], now: float) -> Narrowed:
     """Those whose breakers let a task through."""
-    members, shut = open_members(kept.members, now)
-    return Narrowed(members, (*kept.rejected, *shut)) if shut else kept
+    shut = shut_out([member for member in shaky if member.name in kept.field], len(kept.members), now)
+    out = [Rejection(member.name, member.breaker.shut(now)) for member in shut]
+    return kept._replace(field=_left(kept.field, out), rejected=(*kept.rejected, *out))
 
 
 def bound(kept: Narrowed, able: Sequence[str], affinity: Affinity, retry_after: float) -> Narrowed:
     """A hard affinity: only the key's agent. `able`: all that could do it. Raises NoEligibleAgent when it cannot now."""
     owner = ranked(affinity.key, able)[0]
-    if any(member.name == owner for member in kept.members):
-        return _only(kept, owner, f"affinity: the key {affinity.key!r} belongs to {owner}")
+    if owner in kept.field:
+        return _only(kept, [owner], f"affinity: the key {affinity.key!r} belongs to {owner}")
     why = next((fallen.reason for fallen in kept.rejected if fallen.agent == owner), "it cannot take work now")
     raise NoEligibleAgent(
         f"affinity.key {affinity.key!r} belongs to agent {owner}, which cannot take the task: {why}",
@@ -70,15 +75,14 @@ def met_again(kept: Narrowed, able: Sequence[str], affinity: Affinity, task_type
 
     Certain rather than likely: so the probability of the choice stays exact whatever the strategy tells of its own.
     """
-    names = {member.name for member in kept.members}
-    owner = home(affinity.key, able, names)
-    if owner is None or len(names) == 1:
+    owner = home(affinity.key, able, set(kept.field.agents))
+    if owner is None or len(kept.members) == 1:
         return kept
     candidates = [member.candidate(task_type, moment.usual, moment.now) for member in kept.members]
     why_not = unfit(next(one for one in candidates if one.agent == owner), candidates)
     if why_not:
         return kept._replace(note=f"Affinity: {owner} is the key's agent and was not preferred: {why_not}")
-    preferred = _only(kept, owner, f"affinity: the key {affinity.key!r} prefers {owner}")
+    preferred = _only(kept, [owner], f"affinity: the key {affinity.key!r} prefers {owner}")
     return preferred._replace(note=f"Affinity: {owner} is the key's agent and was preferred")
 
 
@@ -94,21 +98,25 @@ def by_affinity(
     return met_again(kept, able, affinity, task_type, moment)
 
 
-def tried(kept: Narrowed, now: float) -> Narrowed:
+def tried(kept: Narrowed, shaky: Sequence[Member], now: float) -> Narrowed:
     """Whoever's breaker lets a trial through gets this task.
 
     Nobody would choose it after its failures, and without a task it could never show that it works again. Certain rather
     than likely, as with affinity: the probability of the choice stays exact.
     """
-    due = [member for member in kept.members if member.breaker.tries(now)]
+    due = [member for member in shaky if member.name in kept.field and member.breaker.tries(now)]
     if not due or len(due) == len(kept.members):
         return kept
-    names = ", ".join(member.name for member in due)
-    others = [Rejection(member.name, f"this task tries {names} again") for member in kept.members if member not in due]
+    names = [member.name for member in due]
     note = f"This task is a trial: {'; '.join(f'{member.name} {member.breaker.shut(now)}' for member in due)}"
-    return Narrowed(due, (*kept.rejected, *others), f"{kept.note}. {note}" if kept.note else note)
+    narrowed = _only(kept, names, f"this task tries {', '.join(names)} again")
+    return narrowed._replace(note=f"{kept.note}. {note}" if kept.note else note)
 
 
-def _only(kept: Narrowed, owner: str, reason: str) -> Narrowed:
-    others = tuple(Rejection(member.name, reason) for member in kept.members if member.name != owner)
-    return Narrowed([member for member in kept.members if member.name == owner], (*kept.rejected, *others))
+def _only(kept: Narrowed, agents: Sequence[str], reason: str) -> Narrowed:
+    others = tuple(Rejection(name, reason) for name in kept.field.agents if name not in agents)
+    return Narrowed(kept.field.only(agents), (*kept.rejected, *others))
+
+
+def _left(field: Field, rejected: Sequence[Rejection]) -> Field:
+    return field.without(fallen.agent for fallen in rejected) if rejected else field

@@ -36,12 +36,20 @@ class Held:
     due: float | None = None
 
 
+@dataclass(slots=True)
+class Tally:
+    """Messages in all queues that share it."""
+
+    stored: int = 0
+
+
 class LeasedQueue:
     """Delivers each message until it is acknowledged; an unacknowledged one comes back after the lease."""
 
-    def __init__(self, clock: Clock, *, lease_seconds: float) -> None:
+    def __init__(self, clock: Clock, *, lease_seconds: float, tally: Tally | None = None) -> None:
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._tally = tally or Tally()
         self._held: dict[int, Held] = {}
         self._ready: deque[int] = deque()
         self._dues: list[tuple[float, int]] = []
@@ -60,6 +68,7 @@ class LeasedQueue:
             self._seen[message_id] = self._clock.monotonic() + DUPLICATE_WINDOW_SECONDS
         self._sequence += 1
         self._held[self._sequence] = Held(self._sequence, raw)
+        self._tally.stored += 1
         self._ready.append(self._sequence)
         self.wake()
 
@@ -83,7 +92,8 @@ class LeasedQueue:
         return taken
 
     def ack(self, sequence: int) -> None:
-        self._held.pop(sequence, None)
+        if self._held.pop(sequence, None) is not None:
+            self._tally.stored -= 1
 
     def release(self, sequence: int, delay: float) -> None:
         held = self._held.get(sequence)

@@ -12,7 +12,7 @@ from agent_engines.domain.tasks import PriorityClass
 from agent_engines.ports.bus import Delivery
 from agent_engines.ports.clock import Clock
 
-from .queues import Door, Held, LeasedQueue, Power
+from .queues import Door, Held, LeasedQueue, Power, Tally
 
 
 class MemoryTasks:
@@ -25,6 +25,7 @@ class MemoryTasks:
         self._limit = limit
         self._max_bytes = max_bytes
         self._queues: dict[tuple[PriorityClass, str], LeasedQueue] = {}
+        self._tallies = {priority: Tally() for priority in PriorityClass}
 
     async def publish_task(self, message: TaskMessage) -> None:
         priority = PriorityClass.of(message.priority)
@@ -45,7 +46,7 @@ class MemoryTasks:
         self._power.check()
         wire.check_size(raw, self._max_bytes)
         queue = self.queue(priority, agent)
-        if self._stored(priority) >= self._limit and not queue.knows(message_id):
+        if self._tallies[priority].stored >= self._limit and not queue.knows(message_id):
             raise QueueFull(f"the {priority} queue holds {self._limit} tasks and takes no more")
         queue.put(raw, message_id)
 
@@ -61,12 +62,9 @@ class MemoryTasks:
         queue = self._queues.get((priority, agent))
         if queue is None:
             validated_agent_id(agent)
-            queue = LeasedQueue(self._clock, lease_seconds=self.lease_seconds)
+            queue = LeasedQueue(self._clock, lease_seconds=self.lease_seconds, tally=self._tallies[priority])
             self._queues[priority, agent] = queue
         return queue
-
-    def _stored(self, priority: PriorityClass) -> int:
-        return sum(len(queue) for (owner, _), queue in self._queues.items() if owner == priority)
 
 
 class MemoryInbox:
