@@ -1,6 +1,6 @@
 """Tasks a second from submit to result on a system of its own: over the bus and over HTTP, with the Python client.
 
-    python benchmarks/throughput.py [--tasks 20000] [--strategy adaptive --strategy random] [--agents 1] [--rounds 1]
+    python benchmarks/throughput.py [--tasks 20000] [--strategy adaptive --strategy random] [--agents 1] [--rounds 1] [--bytes 200]
 
 Prints one JSON line for each way; with strategies, for each of them in turn on the same running system, so that they can be
 compared (`--rounds 5` for medians: the first round warms up). `--agents` replaces the echo agent by so many of its kind. Acceptance and results are committed in PostgreSQL with synchronous_commit on.
@@ -23,10 +23,12 @@ import uvloop
 from agent_engines import Client, TaskRequest
 
 
-async def measure(url: str, tasks: int, task_type: str, strategy: str | None) -> dict[str, float | str]:
-    """Submit everything, then take every result."""
+async def measure(
+    url: str, tasks: int, task_type: str, strategy: str | None, size: int = 200
+) -> dict[str, float | str]:
+    """Submit everything, then take every result; `size`: bytes of a payload's text."""
     requests = [
-        TaskRequest(task_type=task_type, payload={"i": i, "pad": "x" * 200}, strategy=strategy) for i in range(tasks)
+        TaskRequest(task_type=task_type, payload={"i": i, "pad": "x" * size}, strategy=strategy) for i in range(tasks)
     ]
     async with Client(url) as client:
         begun = time.perf_counter()
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--strategy", action="append", help="how agents are chosen; may be given several times")
     parser.add_argument("--agents", type=int, default=0, help="agents to choose among; 0: the echo agent alone")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--bytes", type=int, default=200, help="of a payload's text, which comes back as the result")
     options = parser.parse_args()
     strategies: list[str | None] = options.strategy or [None]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +74,7 @@ def main() -> None:
             for name in ("nats_url", "http_url"):
                 for _ in range(options.rounds):
                     for strategy in strategies:
-                        line = uvloop.run(measure(known[name], options.tasks, task_type, strategy))
+                        line = uvloop.run(measure(known[name], options.tasks, task_type, strategy, options.bytes))
                         print(json.dumps(line), flush=True)
         finally:
             process.send_signal(signal.SIGTERM)

@@ -112,3 +112,16 @@ async def test_a_reset_forgets_the_rest_of_the_old_connection() -> None:
     parser.reset()
     await parser.parse(b"PING\r\n")
     assert listener.seen == [("ping",)]
+
+
+async def test_the_chunks_of_a_large_message_are_put_together_once() -> None:
+    """Joined at each arrival, a message of a MiB in 16 chunks was copied eight times over."""
+    listener = Listener()
+    parser = Parser(listener)
+    whole = b"MSG a 2 1000000\r\n" + b"x" * 1_000_000 + b"\r\n"
+    chunks = [whole[at : at + 65_536] for at in range(0, len(whole), 65_536)]
+    for number, chunk in enumerate(chunks[:-1], 1):
+        await parser.parse(chunk)
+        assert (len(parser._chunks), listener.seen) == (number, [])
+    await parser.parse(chunks[-1])
+    assert listener.seen == [("msg", 2, b"a", b"", b"x" * 1_000_000, b"")]

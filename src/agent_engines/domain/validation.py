@@ -24,28 +24,20 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from .errors import InvalidRequest, Malformed, TooLarge
 from .hints import checked_hints
+from .json_text import check_depth, check_json, json_of, lone_surrogate
 from .moments import check_deadline, check_run_at, parsed_moment
 from .task_names import task_id_of
 from .tasks import DEFAULT_PRIORITY, MAX_TASK_TYPE_LENGTH, NO_PAYLOAD, Task, TaskRequest
 from .terms import DEFAULT_TENANT, NO_TERMS, Affinity, Budget, terms_of
 
 _DAY = 86_400.0
-_NUL = b"\\u0000"
-# Possessive and closed by the end of the text too: linear on any input, or a body of quotes would cost minutes.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_BIG_NUMBER = re.compile(rb"[eE][+-]?\d{3}")
-_DIGIT = re.compile(rb"\d")
-_LONG_NUMBER = re.compile(rb"(?<!\d)\d{309}")
-_EXPONENT = re.compile(rb"[eE][+-]?0*(\d+)")
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -123,7 +115,7 @@ def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRe
 
 def decode_json(body: bytes, decode: Callable[[bytes], Any], limits: Limits = DEFAULT_LIMITS) -> Any:
     """Run a msgspec decoder and say what is wrong in our errors: Malformed for bytes, InvalidRequest for fields."""
-    _check_depth(body, limits.depth, None)
+    check_depth(body, limits.depth, None)
     try:
         return decode(body)
     except msgspec.ValidationError as error:
@@ -132,7 +124,7 @@ def decode_json(body: bytes, decode: Callable[[bytes], Any], limits: Limits = DE
         raise Malformed(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     except msgspec.DecodeError as error:
         reason = str(error)
-        if ("truncated" in reason or "surrogate" in reason) and _lone_surrogate(body):
+        if ("truncated" in reason or "surrogate" in reason) and lone_surrogate(body):
             raise InvalidRequest("a string has half of a surrogate pair (\\ud800 to \\udfff)", field="body") from None
         raise Malformed(f"the body is not JSON: {reason}") from None
 
@@ -265,11 +257,11 @@ def _payload_bytes(payload: Any, limits: Limits) -> msgspec.Raw:
         if not data:
             return NO_PAYLOAD
     else:
-        data = _encoded("payload", payload)
+        data = json_of("payload", payload)
         raw = msgspec.Raw(data)
     if len(data) > limits.body_bytes:
         raise TooLarge(f"the payload has {len(data)} bytes, at most {limits.body_bytes} are accepted", field="payload")
-    _check_json("payload", data, limits)
+    check_json("payload", data, limits.depth)
     return raw
 
 
@@ -278,80 +270,12 @@ def _check_mapping(field: str, value: Mapping[str, Any], limits: Limits) -> None
         raise InvalidRequest(f"{field} must be an object, not {_kind(value)}", field=field)
     if len(value) > limits.keys:
         raise InvalidRequest(f"{field} has {len(value)} keys, at most {limits.keys} are accepted", field=field)
-    data = _encoded(field, value)
+    data = json_of(field, value)
     if len(data) > limits.mapping_bytes:
         raise InvalidRequest(
             f"{field} has {len(data)} bytes of JSON, at most {limits.mapping_bytes} are accepted", field=field
         )
-    _check_json(field, data, limits)
-
-
-def _encoded(field: str, value: Any) -> bytes:
-    """JSON of a Python value. msgspec writes NaN and infinity as null, so a null is looked at twice."""
-    try:
-        data = _encode(value)
-    except UnicodeEncodeError:
-        where = _find(field, value, _has_surrogate) or field
-        raise InvalidRequest(f"{where} has half of a surrogate pair", field=where) from None
-    except RecursionError:
-        raise InvalidRequest(f"{field} is nested too deeply", field=field) from None
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise InvalidRequest(f"{field} cannot be written as JSON: {error}", field=field) from None
-    if b"null" in data:
-        where = _find(field, value, _is_not_finite)
-        if where is not None:
-            raise InvalidRequest(f"{where} is not a finite number", field=where)
-    return data
-
-
-def _check_json(field: str, data: bytes, limits: Limits) -> None:
-    """Cheap looks at JSON bytes that a decoder has already taken, exact ones where they may be wrong."""
-    if not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise Malformed(f"{field} is not UTF-8: {error.reason} at byte {error.start}", field=field) from None
-    if _NUL in data:
-        where = _find(field, _decode(data), _has_nul)
-        if where is not None:
-            raise InvalidRequest(f"{where} contains a NUL character", field=where)
-    _check_depth(data, limits.depth, field)
-    # 309 digits in a row touch one of every 309 bytes: where those hold no digit, the rest need not be read.
-    long = len(data) > 309 and _DIGIT.search(data[::309]) and _LONG_NUMBER.search(data)
-    if long or _BIG_NUMBER.search(data):
-        _check_numbers(field, data)
-
-
-def _check_numbers(field: str, data: bytes) -> None:
-    """Refuse numbers a double cannot hold: other parsers on the way would read them as infinity, zero or an error."""
-    bare = _STRINGS.sub(b"", data)
-    huge = any(len(found) > 3 or int(found) > 340 for found in _EXPONENT.findall(bare))
-    try:
-        if not huge and not _LONG_NUMBER.search(bare):
-            _decode(data)
-            return
-    except msgspec.MsgspecError:
-        pass
-    raise InvalidRequest(f"{field} has a number that is out of range", field=field)
-
-
-def _check_depth(data: bytes, limit: int, field: str | None) -> None:
-    """Count levels without recursion: an innermost pair of brackets disappears each round."""
-    if data.count(b"[") + data.count(b"{") <= limit:
-        return
-    brackets = _STRINGS.sub(b"", data).translate(_BRACKETS, _NOT_BRACKETS)
-    for _ in range(limit):
-        if not brackets:
-            return
-        brackets = brackets.replace(b"[]", b"")
-    # Text that does not balance leaves a rest without pairs: the decoder says what is wrong with it, unless it is deep.
-    if b"[]" in brackets or brackets.count(b"[") > limit:
-        where = field or "the body"
-        raise Malformed(f"{where} is nested more than {limit} levels deep", field=field)
-
-
-def _lone_surrogate(body: bytes) -> bool:
-    return re.search(rb"\\u[dD][89a-fA-F]", body) is not None
+    check_json(field, data, limits.depth)
 
 
 def _explained(text: str) -> InvalidRequest:
@@ -364,36 +288,6 @@ def _explained(text: str) -> InvalidRequest:
     field = path[1] if path else "body"
     reason = text[: path.start()] if path else text
     return InvalidRequest(f"{field}: {reason[:1].lower()}{reason[1:]}", field=field.replace("[...]", ""))
-
-
-def _find(path: str, value: Any, wrong: Callable[[Any], bool]) -> str | None:
-    """Path of the first scalar (or key) that is wrong, without recursion: the value may be as deep as it likes."""
-    waiting: list[tuple[str, Any]] = [(path, value)]
-    while waiting:
-        where, item = waiting.pop()
-        if isinstance(item, dict):
-            pairs = list(cast("dict[Any, Any]", item).items())
-            if any(wrong(key) for key, _ in pairs):
-                return f"a key of {where}"
-            waiting.extend((f"{where}.{key}", inner) for key, inner in reversed(pairs))
-        elif isinstance(item, list | tuple | set | frozenset):
-            inner_items = list(cast("list[Any]", item))
-            waiting.extend((f"{where}[{index}]", inner) for index, inner in reversed(list(enumerate(inner_items))))
-        elif wrong(item):
-            return where
-    return None
-
-
-def _has_nul(value: Any) -> bool:
-    return isinstance(value, str) and "\0" in value
-
-
-def _has_surrogate(value: Any) -> bool:
-    return isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value)
-
-
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _kind(value: object) -> str:

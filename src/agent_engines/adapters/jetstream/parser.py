@@ -39,21 +39,23 @@ class Parser:
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._rest = b""
-        self._missing = 0
+        self._chunks: list[bytes] = []
+        self._have = 0
+        self._wanted = 0
+        """Bytes of the chunks, and how many of them the first message needs to be complete; 0: not known."""
 
     def reset(self) -> None:
         """Forget the rest of a connection that went."""
-        self._rest = b""
-        self._missing = 0
+        self._keep(b"", 0)
 
     async def parse(self, data: bytes = b"") -> None:
         """Raises ProtocolError."""
-        buffer = self._rest + data if self._rest else data
-        # A large message arrives in many chunks: do not search it again before it can be complete.
-        if len(buffer) < self._missing:
-            self._rest = buffer
+        # A large message arrives in many chunks: they are put together once, when it is complete.
+        self._chunks.append(data)
+        self._have += len(data)
+        if self._have < self._wanted:
             return
+        buffer = data if len(self._chunks) == 1 else b"".join(self._chunks)
         at = 0
         deliver = self._receiver.deliver
         while (end := buffer.find(b"\r\n", at)) >= 0:
@@ -64,7 +66,7 @@ class Parser:
                 sid, reply, head, size = _sizes(words)
                 stop = begin + size
                 if len(buffer) < stop + 2:
-                    self._rest, self._missing = buffer[at:], stop + 2 - at
+                    self._keep(buffer[at:], stop + 2 - at)
                     return
                 header = buffer[begin : begin + head] if head else None
                 payload = buffer[begin + head : stop]
@@ -75,9 +77,13 @@ class Parser:
                 line = buffer[at:end]
                 at = end + 2
                 await self._control(line)
-        self._rest, self._missing = buffer[at:], 0
-        if len(self._rest) > MAX_LINE:
+        self._keep(buffer[at:], 0)
+        if self._have > MAX_LINE:
             raise ProtocolError("nats: unknown protocol")
+
+    def _keep(self, rest: bytes, wanted: int) -> None:
+        self._chunks = [rest] if rest else []
+        self._have, self._wanted = len(rest), wanted
 
     async def _control(self, line: bytes) -> None:
         word, _, rest = line.partition(b" ")
