@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_engines.domain.errors import InvalidRequest
-from agent_engines.domain.json_text import _at_most, _long_exponent
+from agent_engines.domain.errors import InvalidRequest, Malformed
+from agent_engines.domain.json_text import _at_most, _long_exponent, check_depth
 from agent_engines.domain.tasks import TaskRequest
 from agent_engines.domain.validation import request_from_json, to_task
 
@@ -94,3 +94,26 @@ def test_a_number_of_309_digits_is_found_wherever_it_stands(before: int, digits:
 def test_the_quick_looks_at_bytes_see_what_the_plain_ones_do(data: bytes, limit: int) -> None:
     assert _long_exponent(data) == (re.search(rb"[eE][+-]?[0-9]{3}", data) is not None)
     assert _at_most(limit, data) == (data.count(b"[") + data.count(b"{") <= limit)
+
+
+def levels(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(levels, inner), default=0)
+
+
+brackets = st.text('[]{}"\\\\ab', max_size=12)
+nested = st.recursive(
+    brackets | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(brackets, inner, max_size=3),
+    max_leaves=40,
+)
+
+
+@given(nested, st.integers(0, 6))
+def test_levels_are_counted_outside_strings_whatever_stands_in_those(value: object, limit: int) -> None:
+    try:
+        check_depth(json.dumps(value).encode(), limit, "payload")
+    except Malformed:
+        assert levels(value) > limit
+    else:
+        assert levels(value) <= limit
