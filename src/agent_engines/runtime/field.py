@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from agent_engines.domain.budgets import Spend
 from agent_engines.domain.decisions import Candidate
 from agent_engines.domain.estimates import Track
 
@@ -17,13 +18,18 @@ MOST_PARTS = 32
 class Field:
     """`mappings` are the same objects from decision to decision, so that a strategy knows them again by identity."""
 
-    __slots__ = ("_parts", "_places", "agents", "mappings", "members", "notes")
+    __slots__ = ("_parts", "_places", "agents", "dearest", "mappings", "members", "notes")
 
     def __init__(self, members: Sequence[Member], mappings: Sequence[Mapping[str, Any]] | None = None) -> None:
         self.members = tuple(members)
         self.agents = tuple(member.name for member in members)
         made = (member.mapping() for member in members) if mappings is None else mappings
         self.mappings: tuple[Mapping[str, Any], ...] = tuple(made)
+        self.dearest = Spend(
+            cost=max((member.price.cost for member in members), default=0.0),
+            tokens=max((member.price.tokens for member in members), default=0),
+        )
+        """No task takes more than this, whoever does it."""
         self.notes = tuple(note for member in members for note in member.notes)
         self._places = {name: place for place, name in enumerate(self.agents)}
         self._parts: dict[Hashable, Field] = {}

@@ -36,10 +36,12 @@ def affordable(roster: Roster, terms: Terms, books: TenantBooks | None) -> Narro
     tenants = UNLIMITED if books is None else books.allowance(terms.tenant)
     if own is UNLIMITED and tenants is UNLIMITED:
         return Narrowed(roster.field, roster.rejected)
+    both = Allowance(cost=min(own.cost, tenants.cost), tokens=min(own.tokens, tenants.tokens))
+    if both.pays(roster.field.dearest):
+        return Narrowed(roster.field, roster.rejected)
     prices = [(member.name, member.price) for member in roster.members]
     if not any(own.pays(price) for _, price in prices):
         raise budget_too_small(prices, own)
-    both = Allowance(cost=min(own.cost, tenants.cost), tokens=min(own.tokens, tenants.tokens))
     dear = [
         Rejection(member.name, f"over budget: {too_dear(member.price, both)}")
         for member in roster.members
