@@ -164,7 +164,15 @@ async def _level(system: Any, level: int) -> dict[str, float]:
     for name in QUEUES:
         # What still waits would take minutes to finish and says nothing more.
         await wire.api.call(f"STREAM.PURGE.{name}")
-    await database.execute("DELETE FROM tasks WHERE origin = $1 AND status = 'queued'", feeder.origin)
+    await _clear(database, feeder.origin)
     await database.close()
     await wire.close()
     return {"per_s": rate, "worker_mib": memory, "level": float(left), "filling_s": filling}
+
+
+async def _clear(database: Any, origin: str) -> None:
+    """Take the rows away whose messages are gone; what the recorder is just writing is waited for."""
+    rest = "SELECT task_id FROM tasks WHERE origin = $1 AND status = 'queued' FOR UPDATE SKIP LOCKED"
+    while await database.fetchval("SELECT count(*) FROM tasks WHERE origin = $1 AND status = 'queued'", origin):
+        await database.execute(f"DELETE FROM tasks WHERE task_id IN ({rest})", origin)
+        await asyncio.sleep(0.2)
