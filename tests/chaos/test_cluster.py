@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 
 from agent_engines.testing.history import Op, Phase
 from cluster_house import ClusterSystem, cluster_system
-from fault_house import SEED, TIMEOUT, Load, Nemesis, Verdict, during, scaled, verdict
+from fault_house import FULL, SEED, TIMEOUT, Load, Nemesis, Verdict, during, scaled, verdict
 from nats_cluster import TASK_STREAMS, Node
 
 pytestmark = pytest.mark.timeout(max(600, TIMEOUT))
@@ -65,7 +65,8 @@ async def test_r3_brokers_killed_one_at_a_time_lose_nothing(tmp_path: Path) -> N
 
         async def harm() -> None:
             await asyncio.sleep(3.0)
-            for _ in range(scaled(6, full=30)):
+            # At full count thirty kills, and as many more as fifty thousand tasks take.
+            while len(faults) < scaled(6, full=30) or (FULL and load.sent < 50_000):
                 stream = rng.choice([*TASK_STREAMS, "RESULTS"])
                 node = await system.cluster.leader(stream)
                 faults.append(time.monotonic())
