@@ -3,8 +3,8 @@
     python benchmarks/fleet_size.py [--agents 10 100 1000 5000] [--kinds 10] [--tasks 2000]
 
 For each size: microseconds of one heartbeat (a full one with the profile, a light one), of one task from request to dispatch while
-every agent beats once a second, of it with all agents standing still, and of it while one agent's breaker is open. The share of a core that the heartbeats alone take is what one
-router spends on listening.
+every agent beats once a second, of it with all agents standing still, and of it while one agent's breaker is open. The share of a
+core that the heartbeats alone take is what one router spends on listening.
 """
 
 from __future__ import annotations

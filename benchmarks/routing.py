@@ -31,6 +31,7 @@ from agent_engines.testing.evaluation import AdaptivePolicy, Policy, policy
 from agent_engines.testing.fleet import Arrival, Fault, FleetRun, FleetShape, OmniscientRun
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Runs = dict[str, list[dict[str, float]]]
 OMNISCIENT = "omniscient"
 REPLICAS = 20
 TASKS = 6000
@@ -180,9 +181,6 @@ def table(path: Path, seeds: Iterable[int], price: float) -> dict[str, float]:
     }
 
 
-Runs = dict[str, list[dict[str, float]]]
-
-
 def trace(path: Path, seeds: Iterable[int], load: float) -> Runs:
     """p50, p99, p99.9 (seconds), errors and late (shares) of each policy at one utilisation, one entry for each seed."""
     found = rows(path)
@@ -316,7 +314,7 @@ def main() -> None:
             fleets = trace(path, given.seeds, load)
             for name, runs in fleets.items():
                 say(f"{name} at {load:g}", means(runs))
-            print(f"{trace_verdict(fleets, load)}", flush=True)
+            print(trace_verdict(fleets, load), flush=True)
     if given.speed:
         gc.set_threshold(20_000, 10, 50)
         print("compiled arithmetic" if COMPILED else "numpy's arithmetic", flush=True)

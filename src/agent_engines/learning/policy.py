@@ -22,8 +22,9 @@ class RoutingPolicy(Protocol):
 
     context: `task_id`, `task_type`, `requirements`, `priority`, `deadline_s` (epoch seconds or None), `now` (epoch seconds),
     `features` (numbers or None), `payload_bytes`, `work_hint` (seconds a task of this type takes, None: not known).
-    candidate: `agent`, `cls` (which kind it is a replica of), `parent` (the kind it is a new version of, or None), `cost`, `slots`, `in_flight`, `completion` (expected seconds
-    until one more task is done), `success` (share of successes, 0..1), `quality` (mean judged quality or None), `metadata`.
+    candidate: `agent`, `cls` (which kind it is a replica of), `parent` (the kind it is a new version of, or None), `cost`,
+    `slots`, `in_flight`, `completion` (expected seconds until one more task is done), `success` (share of successes, 0..1),
+    `quality` (mean judged quality or None), `metadata`.
     outcome: `success`, `error` (its type or None), `quality` (0..1 or None), `cost`, `service` and `latency` (seconds of
     work, and since the decision), `cancelled`, `now`.
     """

@@ -52,18 +52,17 @@ class Field:
         if part is None:
             if len(self._parts) >= MOST_PARTS:
                 self._parts.clear()
-            part = self._parts[key] = self._of([name for name in self.agents if wanted(self.member(name))])
+            part = self._parts[key] = self._of([place for place, member in enumerate(self.members) if wanted(member)])
         return part
 
     def only(self, agents: Sequence[str]) -> Field:
         """The part of it that consists of these, in its order."""
         wanted = set(agents)
-        return self._of([name for name in self.agents if name in wanted])
+        return self._of([place for place, name in enumerate(self.agents) if name in wanted])
 
     def candidates(self, task_type: str, usual: Track | None, now: float) -> list[Candidate]:
         """Everybody with the numbers of this moment. `now`: monotonic seconds."""
         return [member.candidate(task_type, usual, now) for member in self.members]
 
-    def _of(self, agents: Sequence[str]) -> Field:
-        places = [self._places[name] for name in agents]
+    def _of(self, places: Sequence[int]) -> Field:
         return Field([self.members[place] for place in places], [self.mappings[place] for place in places])

@@ -189,7 +189,7 @@ class FleetRun:
 
     def _send(self, now: float, task: _Task, candidates: Sequence[Mapping[str, Any]]) -> _Leg:
         context = {**task.context, "now": now}
-        agent, confidence, propensity = self._chosen(context, candidates, task)
+        agent, confidence, propensity = self._routers[task.router].choose(context, candidates)
         decision = {
             "context": context,
             "candidates": candidates,
@@ -207,11 +207,6 @@ class FleetRun:
         else:
             replica.queue.append(leg)
         return leg
-
-    def _chosen(
-        self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], task: _Task
-    ) -> tuple[str, float, float]:
-        return self._routers[task.router].choose(context, candidates)
 
     def _hedge(self, now: float, task: _Task) -> None:
         """Send a late task to somebody else too, and tell the policy."""
@@ -318,17 +313,27 @@ class OmniscientRun(FleetRun):
     """What no policy can know: each task goes where it will be done first, its work and all faults known beforehand.
 
     One task at a time, without a plan for those to come: a mark to see policies against, no proof of what is possible.
+    It is the policy of all its routers.
     """
 
     def __init__(self, shape: FleetShape) -> None:
-        super().__init__(shape, lambda _: _Deaf())
+        super().__init__(shape, lambda _: self)
+        self._arrivals: Sequence[Arrival] = ()
 
-    def _chosen(
-        self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], task: _Task
-    ) -> tuple[str, float, float]:
-        now, work = float(context["now"]), task.arrival.work
+    def run(self, arrivals: Sequence[Arrival]) -> Report:
+        self._arrivals = arrivals
+        return super().run(arrivals)
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        now, work = float(context["now"]), self._arrivals[int(context["task_id"])].work
         best = min(self._replicas, key=lambda replica: self._end(replica, now, work))
         return best.name, 1.0, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """There is nothing it does not know."""
+
+    def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None:
+        """There is nothing it does not know."""
 
     def _end(self, replica: _Replica, now: float, work: float) -> float:
         """When one more task of this much work would be done there."""
@@ -344,16 +349,3 @@ class OmniscientRun(FleetRun):
         beside = min(replica.slots, len(replica.running) + len(replica.queue) + 1)
         end = free[0] + work * full * (1.0 + CROWDING * beside)
         return end if stopped is None else end + stopped.end - now
-
-
-class _Deaf:
-    """Is asked nothing and told everything."""
-
-    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
-        raise AssertionError("the run chooses by itself")
-
-    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        pass
-
-    def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None:
-        pass
