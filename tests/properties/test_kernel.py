@@ -171,68 +171,79 @@ def test_the_tables_are_blended_as_the_formula_says(
 
 
 @BOTH
-@given(seed=st.integers(0, 10**6), silent=st.booleans(), suspected=st.booleans(), together_=st.booleans())
-def test_times_and_the_quickest_replicas_are_those_of_plain_loops(
-    kernel: ModuleType, seed: int, silent: bool, suspected: bool, together_: bool
+@given(
+    seed=st.integers(0, 10**6),
+    several=st.booleans(),
+    timed=st.booleans(),
+    silent=st.booleans(),
+    suspected=st.booleans(),
+    together_=st.booleans(),
+)
+def test_a_decision_is_that_of_plain_loops(
+    kernel: ModuleType, seed: int, several: bool, timed: bool, silent: bool, suspected: bool, together_: bool
 ) -> None:
     random = np.random.default_rng(seed)
-    sizes = random.integers(1, 5, int(random.integers(1, 8)))
+    kinds = int(random.integers(1, 41))
+    sizes = random.integers(1, 5, kinds) if several else np.ones(kinds, dtype=np.intp)
     starts, count = np.cumsum(sizes) - sizes, int(sizes.sum())
-    # Few values, so that several replicas are equally quick: the first of them is taken.
+    # Few values, so that several replicas are equally quick and several kinds equally good: the first of them is taken.
     numbers = random.integers(0, 3, (6, count + 4)).astype(float)
+    means, widths = random.integers(0, 4, kinds) / 4.0, random.integers(0, 2, kinds) * 0.5
+    costs, draws = random.integers(0, 3, kinds) / 3.0, random.normal(1.0, 0.25, 32 * kinds)
     rows = slice(1, count + 1) if together_ else random.permutation(count + 4)[:count]
-    times = np.empty(count)
-    kernel.completion(numbers, rows, (2.0, 0.3), (silent, suspected), times)
-    wanted: list[float] = []
-    for row in np.arange(count + 4)[rows].tolist():
-        time = numbers[arithmetic.PACE, row] * 2.0 + numbers[arithmetic.WAIT, row] * 0.3
-        wanted.append(time + numbers[arithmetic.SILENCE, row] if silent else time)
-    if suspected:
-        lost = min(wanted) + arithmetic.LOST_WORKS * 0.3
-        odds = numbers[arithmetic.ODDS, rows].tolist()
-        wanted = [time + odd * lost for time, odd in zip(wanted, odds, strict=True)]
-    assert times.tolist() == wanted
+    works, bars, floor = (2.0, 0.3), (0.5, 0.25, 2.0, 1.5), float(random.random()) * 0.2 + 1e-3
     filled = np.minimum(np.arange(int(sizes.max()))[None, :], sizes[:, None] - 1) + starts[:, None]
-    for grid in (filled, None):
-        best, least = np.empty_like(starts), np.empty(len(starts))
-        kernel.quickest(times, starts, sizes, grid, best, least)
-        parts = [wanted[a : a + size] for a, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
-        assert least.tolist() == [min(part) for part in parts]
-        assert best.tolist() == [a + part.index(min(part)) for a, part in zip(starts.tolist(), parts, strict=True)]
 
-
-@BOTH
-@given(seed=st.integers(0, 10**6), kinds=st.integers(1, 40), timed=st.booleans())
-def test_choices_probabilities_and_utilities_are_those_of_plain_loops(
-    kernel: ModuleType, seed: int, kinds: int, timed: bool
-) -> None:
-    random = np.random.default_rng(seed)
-    means, costs, finish = random.integers(0, 4, kinds) / 4.0, random.random(kinds), random.random(kinds)
-    found = np.empty(kinds)
-    kernel.utility(means, costs, finish if timed else None, (0.5, 0.25, 2.0, 0.5), found)
-    wanted = [mean - cost * 0.5 for mean, cost in zip(means.tolist(), costs.tolist(), strict=True)]
+    places = starts.tolist()
+    finish = [0.0] * kinds
+    worth = [mean - cost * 0.5 for mean, cost in zip(means.tolist(), costs.tolist(), strict=True)]
     if timed:
-        wanted = [
-            worth - 0.25 * seconds - (2.0 if seconds > 0.5 else 0.0)
-            for worth, seconds in zip(wanted, finish.tolist(), strict=True)
+        times = plain_times(numbers, np.arange(count + 4)[rows].tolist(), works, silent, suspected)
+        parts = [times[a : a + size] for a, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+        finish = [min(part) for part in parts]
+        places = [a + part.index(min(part)) for a, part in zip(starts.tolist(), parts, strict=True)]
+        worth = [
+            value - 0.25 * seconds - (2.0 if seconds > 1.5 else 0.0)
+            for value, seconds in zip(worth, finish, strict=True)
         ]
-    assert found.tolist() == wanted
-    values, widths = means, random.integers(0, 2, kinds) * 0.5
-    draws, floor = random.normal(1.0, 0.25, 32 * kinds), float(random.random()) * 0.2 + 1e-3
     won: list[int] = []
     for row in draws.reshape(32, kinds).tolist():
-        drawn = [v + w * d for v, w, d in zip(values.tolist(), widths.tolist(), row, strict=True)]
+        drawn = [v + w * d for v, w, d in zip(worth, widths.tolist(), row, strict=True)]
         won.append(drawn.index(max(drawn)))
-    shares = [won.count(kind) * ((1.0 - floor) / 32) + floor / kinds for kind in range(kinds)]
-    for chance in (0.0, floor * 0.99, floor, 0.5, 1.0 - 2.0**-53):
-        probabilities = np.empty(kinds)
-        taken, best = kernel.explore(values, widths, draws, (floor, chance), probabilities)
-        assert probabilities.tolist() == shares
-        assert best == values.tolist().index(max(values.tolist()))
-        if chance < floor:
-            assert taken == int(chance / floor * kinds)
-        else:
-            assert taken == won[min(int((chance - floor) / (1.0 - floor) * 32), 31)]
+    shares = [won.count(kind) * ((1.0 - floor) / 32) + floor / kinds for kind in range(kinds)] if kinds > 1 else [1.0]
+
+    for grid in (filled, None):
+        for chance in (0.0, floor * 0.99, floor, 0.5, 1.0 - 2.0**-53):
+            best, room = starts.copy(), np.zeros((3, kinds))
+            terms = (*works, silent, suspected, *bars, floor, chance)
+            fleet = (costs, rows, starts, sizes, grid)
+            taken, first, quality, seconds, probability = kernel.weigh(
+                (means, widths), fleet, numbers if timed else None, terms, draws, best, room
+            )
+            assert room.tolist() == [finish, worth, shares]
+            assert best.tolist() == places
+            assert first == worth.index(max(worth))
+            assert (quality, seconds, probability) == (means[taken], finish[taken], shares[taken])
+            if kinds == 1:
+                assert taken == 0
+            elif chance < floor:
+                assert taken == int(chance / floor * kinds)
+            else:
+                assert taken == won[min(int((chance - floor) / (1.0 - floor) * 32), 31)]
+
+
+def plain_times(
+    numbers: Any, rows: list[int], works: tuple[float, float], silent: bool, suspected: bool
+) -> list[float]:
+    """When each replica would be done."""
+    times: list[float] = []
+    for row in rows:
+        time = numbers[arithmetic.PACE, row] * works[0] + numbers[arithmetic.WAIT, row] * works[1]
+        times.append(float(time + numbers[arithmetic.SILENCE, row] if silent else time))
+    if not suspected:
+        return times
+    lost = min(times) + arithmetic.LOST_WORKS * works[1]
+    return [time + float(numbers[arithmetic.ODDS, row]) * lost for time, row in zip(times, rows, strict=True)]
 
 
 PLAY = """
@@ -301,11 +312,46 @@ def test_both_have_the_same_version(compiled: ModuleType) -> None:
     assert compiled.VERSION == arithmetic.VERSION
 
 
+def wrong_questions() -> list[tuple[Any, ...]]:
+    """A right one, and all that can be made of it by a part that belongs to another fleet."""
+    three, four, places = np.zeros(3), np.zeros(4), np.array([0, 2, 3])
+    frozen = np.zeros((3, 3))
+    frozen.setflags(write=False)
+    right: list[Any] = [
+        (three, three),
+        (three, slice(0, 4), places, np.array([2, 1, 1]), None),
+        np.zeros((6, 4)),
+        (0.0,) * 10,
+        np.zeros(96),
+        np.zeros(3, dtype=np.intp),
+        np.zeros((3, 3)),
+    ]
+    costs, rows, starts, sizes, _ = right[1]
+    wrong: list[tuple[int, Any]] = [
+        (0, (three, four)),
+        (0, (three,)),
+        (1, (four, rows, starts, sizes, None)),
+        (1, (costs, slice(0, 5), starts, np.array([2, 1, 2]), None)),
+        (1, (costs, slice(0, 2), starts, sizes, None)),
+        (1, (costs, rows, np.array([0, 2, 4]), sizes, None)),
+        (1, (costs, rows, np.array([-1, 2, 3]), sizes, None)),
+        (1, (costs, rows, starts, np.array([2, 0, 1]), None)),
+        (1, (costs, rows, starts, np.array([2, 1, 2**62]), None)),
+        (1, (costs, rows, starts, four.astype(np.intp), None)),
+        (1, (costs, rows, starts, sizes)),
+        (2, np.zeros((5, 4))),
+        (3, (0.0,) * 9),
+        (4, np.zeros(2)),
+        (5, np.zeros(2, dtype=np.intp)),
+        (6, np.zeros((2, 3))),
+        (6, frozen),
+    ]
+    return [(*right[:at], part, *right[at + 1 :]) for at, part in wrong]
+
+
 def test_the_compiled_functions_refuse_arrays_that_do_not_belong_together(compiled: ModuleType) -> None:
     three, four = np.zeros(3), np.zeros(4)
     beliefs = np.zeros((2, 6 + 3))
-    frozen = np.zeros(3)
-    frozen.setflags(write=False)
     wrong: list[tuple[str, tuple[Any, ...]]] = [
         ("encode", (three, np.zeros((2, 4)), 1.0, four)),
         ("encode", (three, np.zeros((2, 3)), 1.0, three)),
@@ -321,13 +367,8 @@ def test_the_compiled_functions_refuse_arrays_that_do_not_belong_together(compil
         ("encode", ((1.0, "x"), np.zeros((2, 2)), 1.0, three)),
         ("table_learn", (np.zeros((3, 3)), 3, 1.0, 1.0, 1.0)),
         ("table_learn", (np.zeros((2, 3)), 0, 1.0, 1.0, 1.0)),
-        ("completion", (np.zeros((5, 3)), slice(0, 3), (1.0, 1.0), (False, False), three)),
-        ("completion", (np.zeros((6, 3)), slice(0, 3), (1.0,), (False, False), three)),
-        ("quickest", (three, np.array([0, 2]), np.array([2, 2]), None, np.zeros(2, dtype=np.intp), np.zeros(2))),
-        ("utility", (three, four, None, (0.0, 0.0, 0.0, 0.0), three)),
-        ("utility", (three, three, None, (0.0, 0.0, 0.0, 0.0), frozen)),
-        ("explore", (three, three, np.zeros(2), (0.1, 0.5), three)),
-        ("explore", (three, three)),
+        ("weigh", (three, three)),
+        *(("weigh", one) for one in wrong_questions()),
     ]
     for name, given_ in wrong:
         with pytest.raises((ValueError, TypeError, IndexError, BufferError)):

@@ -15,7 +15,7 @@
 #error "doubles would be computed with other widths than numpy's: agent-engines then does without this module"
 #endif
 
-#define VERSION 3
+#define VERSION 4
 #define CELL_PRIOR 15.0
 #define KIND_PRIOR 4.0
 #define TYPE_PRIOR 5.0
@@ -23,7 +23,7 @@
 enum { FLIGHT, SLOWNESS, PACE, WAIT, ODDS, SILENCE, NUMBERS };
 
 #define LANES 8
-#define MOST_ARRAYS 8
+#define MOST_ARRAYS 10
 
 /* Wider registers where the machine has them; the lanes are the same ones, so the bits are too. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
@@ -333,74 +333,57 @@ static PyObject *table_predict(PyObject *self, PyObject *const *args, Py_ssize_t
     return done(&arrays);
 }
 
-/* completion(numbers, rows, works, told, times) */
-static PyObject *completion(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    Arrays arrays = {.count = 0};
-    Py_ssize_t lines, size;
+/* All that one decision is made of; the arrays are the caller's. `rows` has at least one replica of each kind. */
+typedef struct {
+    const double *means, *widths, *costs, *numbers, *draws;
+    const Py_ssize_t *starts, *sizes;
+    Py_ssize_t *best;
+    double *finish, *worth, *shares;
     Rows rows;
-    double works[2], told[2], least = INFINITY;
-    if (!wants(count, 5) || floats_of(args[2], works, 2) < 0 || floats_of(args[3], told, 2) < 0) return NULL;
-    const double *numbers = array_of(&arrays, args[0], 0, &lines, &size);
-    if (numbers == NULL || rows_of(&arrays, args[1], size, &rows) < 0) return done(&arrays);
-    double *times = vector_of(&arrays, args[4], PyBUF_WRITABLE, rows.count);
-    if (times != NULL && lines != NUMBERS) PyErr_SetString(PyExc_ValueError, "a load has another number of lines");
-    if (PyErr_Occurred()) return done(&arrays);
-    for (Py_ssize_t at = 0; at < rows.count; at++) {
-        Py_ssize_t row = ROW(rows, at);
-        double time = numbers[PACE * size + row] * works[0] + numbers[WAIT * size + row] * works[1];
-        if (told[0] != 0.0) time += numbers[SILENCE * size + row];
+    Py_ssize_t kinds, known, turns;
+} Question;
+
+/* The numbers of `terms`, in this order. */
+enum { WORK, MEAN, SILENT, SUSPECTED, PRICE, HASTE, LATE, LEFT, FLOOR, CHANCE, TERMS };
+
+/* When each replica would be done. */
+static void completion(const Question *asked, const double *terms, double *times) {
+    const double *numbers = asked->numbers;
+    Py_ssize_t known = asked->known;
+    double least = INFINITY;
+    for (Py_ssize_t at = 0; at < asked->rows.count; at++) {
+        Py_ssize_t row = ROW(asked->rows, at);
+        double time = numbers[PACE * known + row] * terms[WORK] + numbers[WAIT * known + row] * terms[MEAN];
+        if (terms[SILENT] != 0.0) time += numbers[SILENCE * known + row];
         times[at] = time;
         least = time < least ? time : least;
     }
-    if (told[1] == 0.0) return done(&arrays);
-    double lost = least + LOST_WORKS * works[1];
-    for (Py_ssize_t at = 0; at < rows.count; at++) times[at] += numbers[ODDS * size + ROW(rows, at)] * lost;
-    return done(&arrays);
+    if (terms[SUSPECTED] == 0.0) return;
+    double lost = least + LOST_WORKS * terms[MEAN];
+    for (Py_ssize_t at = 0; at < asked->rows.count; at++)
+        times[at] += numbers[ODDS * known + ROW(asked->rows, at)] * lost;
 }
 
-/* quickest(times, starts, sizes, grid, best, least) */
-static PyObject *quickest(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    Arrays arrays = {.count = 0};
-    Py_ssize_t size, kinds;
-    if (!wants(count, 6)) return NULL;
-    const double *times = array_of(&arrays, args[0], 0, NULL, &size);
-    const Py_ssize_t *starts = times == NULL ? NULL : array_of(&arrays, args[1], 0, NULL, &kinds);
-    const Py_ssize_t *sizes = starts == NULL ? NULL : vector_of(&arrays, args[2], 0, kinds);
-    Py_ssize_t *best = sizes == NULL ? NULL : vector_of(&arrays, args[4], PyBUF_WRITABLE, kinds);
-    double *least = best == NULL ? NULL : vector_of(&arrays, args[5], PyBUF_WRITABLE, kinds);
-    if (least == NULL) return done(&arrays);
-    for (Py_ssize_t kind = 0; kind < kinds; kind++) {
-        Py_ssize_t at = starts[kind], end = starts[kind] + sizes[kind];
-        if (at < 0 || sizes[kind] < 1 || end > size) {
-            PyErr_SetString(PyExc_IndexError, "a kind has no such replicas");
-            break;
-        }
-        best[kind] = at;
+/* Of each kind the first of the replicas that are done soonest. */
+static void quickest(const Question *asked, const double *times) {
+    for (Py_ssize_t kind = 0; kind < asked->kinds; kind++) {
+        Py_ssize_t at = asked->starts[kind], end = at + asked->sizes[kind], best = at;
         while (++at < end)
-            if (times[at] < times[best[kind]]) best[kind] = at;
-        least[kind] = times[best[kind]];
+            if (times[at] < times[best]) best = at;
+        asked->best[kind] = best;
+        asked->finish[kind] = times[best];
     }
-    return done(&arrays);
 }
 
-/* utility(means, costs, finish, terms, found) */
-static PyObject *utility(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    Arrays arrays = {.count = 0};
-    Py_ssize_t kinds;
-    double terms[4];
-    if (!wants(count, 5) || floats_of(args[3], terms, 4) < 0) return NULL;
-    const double *means = array_of(&arrays, args[0], 0, NULL, &kinds), *finish = NULL;
-    const double *costs = means == NULL ? NULL : vector_of(&arrays, args[1], 0, kinds);
-    double *found = costs == NULL ? NULL : vector_of(&arrays, args[4], PyBUF_WRITABLE, kinds);
-    if (found != NULL && !Py_IsNone(args[2])) finish = vector_of(&arrays, args[2], 0, kinds);
-    if (PyErr_Occurred()) return done(&arrays);
-    for (Py_ssize_t kind = 0; kind < kinds; kind++) {
-        found[kind] = means[kind] - costs[kind] * terms[0];
-        if (finish == NULL) continue;
-        found[kind] -= terms[1] * finish[kind];
-        if (finish[kind] > terms[3]) found[kind] -= terms[2];
+static void utility(const Question *asked, const double *terms) {
+    for (Py_ssize_t kind = 0; kind < asked->kinds; kind++) {
+        double worth = asked->means[kind] - asked->costs[kind] * terms[PRICE];
+        if (asked->numbers != NULL) {
+            worth -= terms[HASTE] * asked->finish[kind];
+            if (asked->finish[kind] > terms[LEFT]) worth -= terms[LATE];
+        }
+        asked->worth[kind] = worth;
     }
-    return done(&arrays);
 }
 
 static Py_ssize_t best_of(const double *values, Py_ssize_t kinds) {
@@ -410,68 +393,147 @@ static Py_ssize_t best_of(const double *values, Py_ssize_t kinds) {
     return best;
 }
 
-/* Who wins a draw: first all values, which wide registers do, then the largest. */
+/* Who wins a draw: the values and the largest of them in lanes, which wide registers do, then where that is. */
 WIDE static Py_ssize_t winner(
     const double *values, const double *widths, const double *draws, double *drawn, Py_ssize_t kinds
 ) {
-    for (Py_ssize_t kind = 0; kind < kinds; kind++) drawn[kind] = draws[kind] * widths[kind] + values[kind];
-    double most = drawn[0];
-    for (Py_ssize_t kind = 1; kind < kinds; kind++) most = drawn[kind] > most ? drawn[kind] : most;
-    Py_ssize_t best = 0;
-    while (best < kinds - 1 && drawn[best] != most) best++;
+    double most[LANES];
+    Py_ssize_t kind = 0, best = 0;
+    for (int lane = 0; lane < LANES; lane++) most[lane] = -INFINITY;
+    for (; kind + LANES <= kinds; kind += LANES)
+        for (int lane = 0; lane < LANES; lane++) {
+            double value = draws[kind + lane] * widths[kind + lane] + values[kind + lane];
+            drawn[kind + lane] = value;
+            most[lane] = value > most[lane] ? value : most[lane];
+        }
+    for (int lane = 0; kind < kinds; kind++, lane++) {
+        drawn[kind] = draws[kind] * widths[kind] + values[kind];
+        most[lane] = drawn[kind] > most[lane] ? drawn[kind] : most[lane];
+    }
+    for (int lane = 1; lane < LANES; lane++) most[0] = most[lane] > most[0] ? most[lane] : most[0];
+    while (best < kinds - 1 && drawn[best] != most[0]) best++;
     return best;
 }
 
-static Py_ssize_t fallen_on(const Py_ssize_t *won, Py_ssize_t rows, Py_ssize_t kinds, double floor, double chance) {
+static Py_ssize_t fallen_on(const Py_ssize_t *won, const Question *asked, double floor, double chance) {
     if (chance < floor) {
-        Py_ssize_t kind = (Py_ssize_t)(chance / floor * (double)kinds);
-        return kind < kinds - 1 ? kind : kinds - 1;
+        Py_ssize_t kind = (Py_ssize_t)(chance / floor * (double)asked->kinds);
+        return kind < asked->kinds - 1 ? kind : asked->kinds - 1;
     }
-    Py_ssize_t row = (Py_ssize_t)((chance - floor) / (1.0 - floor) * (double)rows);
-    return won[row < rows - 1 ? row : rows - 1];
+    Py_ssize_t turn = (Py_ssize_t)((chance - floor) / (1.0 - floor) * (double)asked->turns);
+    return won[turn < asked->turns - 1 ? turn : asked->turns - 1];
 }
 
-/* explore(values, widths, draws, at, probabilities) */
-static PyObject *explore(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    Arrays arrays = {.count = 0};
-    Py_ssize_t kinds, length, taken = 0;
-    double at[2];
-    if (!wants(count, 5) || floats_of(args[3], at, 2) < 0) return NULL;
-    const double *values = array_of(&arrays, args[0], 0, NULL, &kinds);
-    const double *widths = values == NULL ? NULL : vector_of(&arrays, args[1], 0, kinds);
-    const double *draws = widths == NULL ? NULL : array_of(&arrays, args[2], 0, NULL, &length);
-    double *found = draws == NULL ? NULL : vector_of(&arrays, args[4], PyBUF_WRITABLE, kinds);
-    if (found == NULL) return done(&arrays);
-    Py_ssize_t rows = kinds > 0 ? length / kinds : 0;
-    if (rows < 1) {
-        PyErr_SetString(PyExc_ValueError, "there are no draws");
-        return done(&arrays);
+/* The kind that is taken; -1 with an exception. */
+static Py_ssize_t explored(const Question *asked, double floor, double chance) {
+    Py_ssize_t kinds = asked->kinds, taken = -1;
+    if (kinds == 1) {
+        asked->shares[0] = 1.0;
+        return 0;
     }
     double *drawn = PyMem_Malloc((size_t)kinds * sizeof(double));
-    Py_ssize_t *won = PyMem_Malloc((size_t)rows * sizeof(Py_ssize_t));
+    Py_ssize_t *won = PyMem_Malloc((size_t)asked->turns * sizeof(Py_ssize_t));
     if (drawn != NULL && won != NULL) {
-        memset(found, 0, (size_t)kinds * sizeof(double));
-        for (Py_ssize_t row = 0; row < rows; row++) {
-            won[row] = winner(values, widths, draws + row * kinds, drawn, kinds);
-            found[won[row]] += 1.0;
+        memset(asked->shares, 0, (size_t)kinds * sizeof(double));
+        for (Py_ssize_t turn = 0; turn < asked->turns; turn++) {
+            won[turn] = winner(asked->worth, asked->widths, asked->draws + turn * kinds, drawn, kinds);
+            asked->shares[won[turn]] += 1.0;
         }
-        double share = (1.0 - at[0]) / (double)rows, least = at[0] / (double)kinds;
-        for (Py_ssize_t kind = 0; kind < kinds; kind++) found[kind] = found[kind] * share + least;
-        taken = fallen_on(won, rows, kinds, at[0], at[1]);
+        double share = (1.0 - floor) / (double)asked->turns, least = floor / (double)kinds;
+        for (Py_ssize_t kind = 0; kind < kinds; kind++) asked->shares[kind] = asked->shares[kind] * share + least;
+        taken = fallen_on(won, asked, floor, chance);
     } else
         PyErr_NoMemory();
     PyMem_Free(drawn);
     PyMem_Free(won);
-    Py_ssize_t best = best_of(values, kinds);
+    return taken;
+}
+
+/* Whether the places of kinds' replicas lie among the rows; 0 with an exception. */
+static int within(const Question *asked) {
+    for (Py_ssize_t kind = 0; kind < asked->kinds; kind++)
+        if (asked->starts[kind] < 0 || asked->sizes[kind] < 1 ||
+            asked->sizes[kind] > asked->rows.count - asked->starts[kind]) {
+            PyErr_SetString(PyExc_IndexError, "a kind has no such replicas");
+            return 0;
+        }
+    return 1;
+}
+
+static int tuple_of(PyObject *given, Py_ssize_t size) {
+    if (PyTuple_Check(given) && PyTuple_Size(given) == size) return 1;
+    PyErr_Format(PyExc_TypeError, "a tuple of %zd arrays is wanted", size);
+    return 0;
+}
+
+/* What belongs to kinds and draws; 0 with an exception. */
+static int kinds_of(Arrays *arrays, PyObject *believed, PyObject *fleet, PyObject *draws, PyObject *room, Question *asked) {
+    Py_ssize_t length, kinds;
+    if (!tuple_of(believed, 2) || !tuple_of(fleet, 5)) return 0;
+    if ((asked->means = array_of(arrays, PyTuple_GetItem(believed, 0), 0, NULL, &kinds)) == NULL) return 0;
+    asked->kinds = kinds;
+    if ((asked->widths = vector_of(arrays, PyTuple_GetItem(believed, 1), 0, kinds)) == NULL) return 0;
+    if ((asked->costs = vector_of(arrays, PyTuple_GetItem(fleet, 0), 0, kinds)) == NULL) return 0;
+    if ((asked->draws = array_of(arrays, draws, 0, NULL, &length)) == NULL) return 0;
+    if ((asked->finish = vector_of(arrays, room, PyBUF_WRITABLE, 3 * kinds)) == NULL) return 0;
+    asked->worth = asked->finish + kinds;
+    asked->shares = asked->worth + kinds;
+    asked->turns = kinds > 0 ? length / kinds : 0;
+    if (asked->turns < 1) PyErr_SetString(PyExc_ValueError, "there are no draws");
+    return asked->turns >= 1;
+}
+
+/* What belongs to replicas: who is soonest of each kind, and when; 0 with an exception. */
+static int finished(Arrays *arrays, PyObject *const *args, const double *terms, Question *asked) {
+    Py_ssize_t lines;
+    PyObject *fleet = args[1];
+    asked->numbers = array_of(arrays, args[2], 0, &lines, &asked->known);
+    if (asked->numbers == NULL || rows_of(arrays, PyTuple_GetItem(fleet, 1), asked->known, &asked->rows) < 0) return 0;
+    if (lines != NUMBERS) {
+        PyErr_SetString(PyExc_ValueError, "a load has another number of lines");
+        return 0;
+    }
+    if (asked->rows.count == asked->kinds) {
+        completion(asked, terms, asked->finish);
+        return 1;
+    }
+    if ((asked->starts = vector_of(arrays, PyTuple_GetItem(fleet, 2), 0, asked->kinds)) == NULL) return 0;
+    if ((asked->sizes = vector_of(arrays, PyTuple_GetItem(fleet, 3), 0, asked->kinds)) == NULL) return 0;
+    if ((asked->best = vector_of(arrays, args[5], PyBUF_WRITABLE, asked->kinds)) == NULL || !within(asked)) return 0;
+    double *times = PyMem_Malloc((size_t)asked->rows.count * sizeof(double));
+    if (times == NULL) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    completion(asked, terms, times);
+    quickest(asked, times);
+    PyMem_Free(times);
+    return 1;
+}
+
+/* weigh(believed, fleet, numbers, terms, draws, best, room) */
+static PyObject *weigh(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    Arrays arrays = {.count = 0};
+    Question asked = {.numbers = NULL};
+    double terms[TERMS];
+    if (!wants(count, 7) || floats_of(args[3], terms, TERMS) < 0) return NULL;
+    if (!kinds_of(&arrays, args[0], args[1], args[4], args[6], &asked)) return done(&arrays);
+    if (!Py_IsNone(args[2]) && !finished(&arrays, args, terms, &asked)) return done(&arrays);
+    utility(&asked, terms);
+    Py_ssize_t taken = explored(&asked, terms[FLOOR], terms[CHANCE]);
+    Py_ssize_t best = best_of(asked.worth, asked.kinds);
+    if (taken < 0) return done(&arrays);
+    double quality = asked.means[taken], share = asked.shares[taken];
+    double seconds = asked.numbers == NULL ? 0.0 : asked.finish[taken];
     let_go(&arrays);
-    return PyErr_Occurred() ? NULL : Py_BuildValue("nn", taken, best);
+    return Py_BuildValue("nnddd", taken, best, quality, seconds, share);
 }
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, "See arithmetic.py."}
 
 static PyMethodDef METHODS[] = {
     FAST(all_finite), FAST(encode), FAST(ridge_learn), FAST(ridge_predict), FAST(table_learn), FAST(table_predict),
-    FAST(completion), FAST(quickest), FAST(utility), FAST(explore), {NULL, NULL, 0, NULL},
+    FAST(weigh), {NULL, NULL, 0, NULL},
 };
 
 static int started(PyObject *module) { return PyModule_AddIntConstant(module, "VERSION", VERSION); }

@@ -1,4 +1,5 @@
-from .arithmetic import Floats, NDArrayInt, Rows
+from .arithmetic import Fleet, Terms
+from .arrays import Floats, NDArrayInt, Rows
 
 VERSION: int
 
@@ -12,15 +13,13 @@ def table_learn(cells: Floats, row: int, quality: float, keep: float, prior: flo
 def table_predict(
     every: Floats, cells: Floats | None, rows: Rows, shared: tuple[float, float], means: Floats, widths: Floats, /
 ) -> None: ...
-def completion(
-    numbers: Floats, rows: Rows, works: tuple[float, float], told: tuple[bool, bool], times: Floats, /
-) -> None: ...
-def quickest(
-    times: Floats, starts: NDArrayInt, sizes: NDArrayInt, grid: NDArrayInt | None, best: NDArrayInt, least: Floats, /
-) -> None: ...
-def utility(
-    means: Floats, costs: Floats, finish: Floats | None, terms: tuple[float, float, float, float], found: Floats, /
-) -> None: ...
-def explore(
-    values: Floats, widths: Floats, draws: Floats, at: tuple[float, float], probabilities: Floats, /
-) -> tuple[int, int]: ...
+def weigh(
+    believed: tuple[Floats, Floats],
+    fleet: Fleet,
+    numbers: Floats | None,
+    terms: Terms,
+    draws: Floats,
+    best: NDArrayInt,
+    room: Floats,
+    /,
+) -> tuple[int, int, float, float, float]: ...

@@ -23,14 +23,13 @@ from .candidates import Candidates, arranged, kind_of, parent_of
 from .exploration import Draws
 from .features import checked
 from .hedges import MOST_BUSY, Hedges
-from .kernel import explore, utility
+from .kernel import weigh
 from .lesson import Lesson
 from .load import Loads, Sent
 from .pacing import Pacer
 from .text import hashed
 from .values import Settings, Values
 
-ONE = np.ones(1)
 COST = itemgetter("cost")
 MOST_TUPLES = 16
 """Tuples of candidates that are known again by identity."""
@@ -60,8 +59,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Weighed(NamedTuple):
     """What a decision was made of: one entry for each kind, in the same order everywhere. Read only: nothing is copied.
 
-    `numbers` are the kinds' in `Values` (0: new), `quality` and `width` the expectation and its standard deviation, `finish` the
-    seconds until its best replica would be done (None: nothing is known of time), `at` and `places` say which that is.
+    `numbers` are the kinds' in `Values` (0: new), `quality` and `width` the expectation and its standard deviation, `found` three
+    lines: seconds until its best replica would be done (to be read where something is known of time, `timed`), utility,
+    probability; `at` and `places` say which replica that is.
     """
 
     kinds: tuple[str, ...]
@@ -69,11 +69,18 @@ class Weighed(NamedTuple):
     quality: Floats
     width: Floats
     cost: Floats
-    finish: Floats | None
-    utility: Floats
-    probabilities: Floats
+    found: Floats
+    timed: bool
     at: NDArrayInt
     places: NDArrayInt
+
+    @property
+    def utility(self) -> Floats:
+        return self.found[1]
+
+    @property
+    def probabilities(self) -> Floats:
+        return self.found[2]
 
     @property
     def best(self) -> NDArrayInt:
@@ -140,13 +147,19 @@ class Adaptive:
         task_type = str(context.get("task_type") or "")
         fleet = self._arranged(candidates)
         means, widths = self.values.predict(fleet.known, task_type, features)
-        finish, best = self._finish(context, fleet, now)
-        worth = self._utility(context, fleet, means, finish)
-        kind, first, probabilities = self._explore(worth, widths)
+        kinds = len(fleet.names)
+        room = np.empty((3, kinds))
+        work = _number(context.get("work_hint"))
+        timed = work is not None or self._timed
+        numbers = self._loads.at(now) if timed else None
+        best = self._places(fleet, timed=timed)
+        terms = (*self._loads.terms(work), *self._worth(context, now), self._floor(), self._generator.random())
+        kind, first, quality, seconds, probability = weigh(
+            (means, widths), fleet.whole, numbers, terms, self._draws.take(kinds), best, room
+        )
         at = int(best[kind])
-        raw = min(max(float(means[kind]), 0.0), 1.0)
+        raw = min(max(quality, 0.0), 1.0)
         confidence = self.values.confidence(raw, task_type, 0 if features is None else len(features))
-        seconds = 0.0 if finish is None else float(finish[kind])
         sent = Sent(int(fleet.rows[at]), raw, confidence, now, seconds)
         self._loads.sent(str(context.get("task_id")), sent)
         self.decisions += 1
@@ -156,22 +169,11 @@ class Adaptive:
             place,
             str(candidates[place]["agent"]),
             fleet.names[kind],
-            float(probabilities[kind]),
+            probability,
             confidence,
             raw,
             kind != first,
-            Weighed(
-                fleet.names,
-                fleet.numbers,
-                means,
-                widths,
-                fleet.costs,
-                finish,
-                worth,
-                probabilities,
-                best,
-                fleet.places,
-            ),
+            Weighed(fleet.names, fleet.numbers, means, widths, fleet.costs, room, timed, best, fleet.places),
         )
 
     def learn(self, context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
@@ -246,14 +248,17 @@ class Adaptive:
         """Whether it was sent to somebody and has not come back."""
         return self._loads.under_way(task_id)
 
-    def _utility(self, context: Mapping[str, Any], fleet: Candidates, means: Floats, finish: Floats | None) -> Floats:
-        options, late, left = self._options, 0.0, 0.0
-        deadline = context.get("deadline_s")
-        if deadline is not None:
-            late, left = options.late, float(deadline) - float(context.get("now") or 0.0)
-        found = np.empty(len(means))
-        utility(means, fleet.costs, finish, (self._price(context), options.haste, late, left), found)
-        return found
+    def _worth(self, context: Mapping[str, Any], now: float) -> tuple[float, float, float, float]:
+        """Price, haste, what being late costs, and the seconds left."""
+        haste, deadline = self._options.haste, context.get("deadline_s")
+        if deadline is None:
+            return self._price(context), haste, 0.0, 0.0
+        return self._price(context), haste, self._options.late, float(deadline) - now
+
+    def _floor(self) -> float:
+        """Share of decisions that belongs to all kinds alike."""
+        options = self._options
+        return max(options.floor / (1.0 + self.decisions / options.floor_half_life), self.values.floor)
 
     def _price(self, context: Mapping[str, Any]) -> float:
         price = context.get("lam")
@@ -271,30 +276,11 @@ class Adaptive:
         words = hashed(str(context.get("text") or ""), self._options.text)
         return words if features is None else np.concatenate([features, words])
 
-    def _finish(self, context: Mapping[str, Any], fleet: Candidates, now: float) -> tuple[Floats | None, NDArrayInt]:
-        """Completion of each kind's best replica (None when nothing is known of time), and which that is."""
-        work = _number(context.get("work_hint"))
-        if work is None and not self._timed:
-            if len(fleet.rows) == len(fleet.names):
-                return None, fleet.starts
-            return None, fleet.any_of(self._generator.random())
-        times = self._loads.completion(fleet.part, work, now)
+    def _places(self, fleet: Candidates, *, timed: bool) -> NDArrayInt:
+        """Of each kind the place of the replica that is taken; yet to be found out where several are known by their times."""
         if len(fleet.rows) == len(fleet.names):
-            return times, fleet.starts
-        best, least = fleet.best(times)
-        return least, best
-
-    def _explore(self, worth: Floats, widths: Floats) -> tuple[int, int, Floats]:
-        """The kind to take, the best one, and the probabilities the first was taken with."""
-        kinds = len(worth)
-        chance = self._generator.random()
-        if kinds == 1:
-            return 0, 0, ONE
-        options = self._options
-        floor = max(options.floor / (1.0 + self.decisions / options.floor_half_life), self.values.floor)
-        probabilities = np.empty(kinds)
-        kind, first = explore(worth, widths, self._draws.take(kinds), (floor, chance), probabilities)
-        return kind, first, probabilities
+            return fleet.starts
+        return np.empty_like(fleet.starts) if timed else fleet.any_of(self._generator.random())
 
     def _arranged(self, candidates: Sequence[Mapping[str, Any]]) -> Candidates:
         """The candidates as arrays; kept while the same mappings come again at the same cost."""

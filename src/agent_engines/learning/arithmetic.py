@@ -10,15 +10,15 @@ A *belief* is one row of a ridge: the upper triangle of its covariance, row afte
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Floats, NDArrayInt, Rows
+from .arrays import Floats, NDArrayInt, Rows, how_many
 from .exploration import shares, taken, winners
 
-VERSION = 3
+VERSION = 4
 """Goes up with every change of a function here: a kernel that was compiled from another one is not used."""
 CELL_PRIOR = 15.0
 """Outcomes a cell of the table needs until its own mean weighs as much as what it borrows."""
@@ -28,6 +28,12 @@ FLIGHT, SLOWNESS, PACE, WAIT, ODDS, SILENCE = range(6)
 """What is known of each replica, line by line: see load.py."""
 LOST_WORKS = 5.0
 """Mean tasks' time that a failure costs beside the attempt itself."""
+
+Fleet: TypeAlias = tuple[Floats, Rows, NDArrayInt, NDArrayInt, NDArrayInt | None]
+"""Cost of each kind, its replicas in the load model, first and number of each kind's in there, and the grid of candidates.py."""
+Terms: TypeAlias = tuple[float, float, float, float, float, float, float, float, float, float]
+"""Work of this task and of the mean one, whether anybody is silent and whether suspected (not 0: yes), price, haste, what being
+late costs, seconds left, floor of the probabilities, and a number from 0 to 1 that falls on the kind that is taken."""
 
 _total = np.add.reduce
 """What `sum` does, without its wrapper."""
@@ -132,8 +138,57 @@ def table_predict(
     np.sqrt(widths, out=widths)
 
 
-def completion(numbers: Floats, rows: Rows, works: tuple[float, float], told: tuple[bool, bool], times: Floats) -> None:
-    """`works`: of this task and of the mean one; `told`: whether anybody is silent, and whether anybody is suspected."""
+def weigh(
+    believed: tuple[Floats, Floats],
+    fleet: Fleet,
+    numbers: Floats | None,
+    terms: Terms,
+    draws: Floats,
+    best: NDArrayInt,
+    room: Floats,
+) -> tuple[int, int, float, float, float]:
+    """One decision: (the kind that is taken, the one of the greatest utility, and of the first its expected quality, the seconds until
+    it would be done, 0 without `numbers`, and the probability it was taken with).
+
+    `believed`: expected quality of each kind and its standard deviation. `numbers`: of all replicas, line by line (see load.py);
+    None where nothing is known of time. `draws`: so many numbers for each kind.
+
+    Written to `room`, a line each with one number for each kind: seconds until its best replica would be done (only with
+    `numbers`), its utility, the probability it was taken with. Of kinds with several replicas `best` says which one that is.
+    """
+    work, mean, silent, suspected, price, haste, late, left, floor, chance = terms
+    means, widths = believed
+    costs, rows, starts, sizes, grid = fleet
+    finish, worth, probabilities = room
+    np.subtract(means, costs * price, out=worth)
+    if numbers is not None:
+        if how_many(rows) == len(means):
+            _complete(numbers, rows, (work, mean), (silent, suspected), finish)
+        else:
+            times = np.empty(how_many(rows))
+            _complete(numbers, rows, (work, mean), (silent, suspected), times)
+            if grid is not None:
+                np.add(starts, times[grid].argmin(axis=1), out=best)
+            else:
+                best[:] = [a + times[a : a + size].argmin() for a, size in zip(starts, sizes, strict=True)]
+            times.take(best, out=finish, mode="clip")
+        worth -= haste * finish
+        worth -= late * (finish > left)
+    kinds = len(means)
+    if kinds == 1:
+        kind, probabilities[0] = 0, 1.0
+    else:
+        won = winners(worth, widths, draws.reshape(-1, kinds))
+        shares(won, kinds, floor, probabilities)
+        kind = taken(won, kinds, floor, chance)
+    seconds = 0.0 if numbers is None else float(finish[kind])
+    return kind, int(worth.argmax()), float(means[kind]), seconds, float(probabilities[kind])
+
+
+def _complete(
+    numbers: Floats, rows: Rows, works: tuple[float, float], told: tuple[float, float], times: Floats
+) -> None:
+    """Seconds until each would be done. `works`: of this task and of the mean one; `told`: whether anybody is silent, suspected."""
     work, mean = works
     silent, suspected = told
     np.multiply(numbers[PACE, rows], work, out=times)
@@ -143,40 +198,3 @@ def completion(numbers: Floats, rows: Rows, works: tuple[float, float], told: tu
     if suspected:
         # Odds are failures to successes: this many attempts are lost before one succeeds, and each has to be done elsewhere.
         times += numbers[ODDS, rows] * (float(times.min()) + LOST_WORKS * mean)
-
-
-def quickest(
-    times: Floats, starts: NDArrayInt, sizes: NDArrayInt, grid: NDArrayInt | None, best: NDArrayInt, least: Floats
-) -> None:
-    """Of each kind the place of the replica with the smallest of `times`, and that time."""
-    if grid is not None:
-        np.add(starts, times[grid].argmin(axis=1), out=best)
-    else:
-        best[:] = [a + times[a : a + size].argmin() for a, size in zip(starts, sizes, strict=True)]
-    times.take(best, out=least, mode="clip")
-
-
-def utility(
-    means: Floats, costs: Floats, finish: Floats | None, terms: tuple[float, float, float, float], found: Floats
-) -> None:
-    """Quality minus price * cost, haste * completion, and `late` where completion is beyond `left`; that order of `terms`."""
-    price, haste, late, left = terms
-    np.subtract(means, costs * price, out=found)
-    if finish is not None:
-        found -= haste * finish
-        found -= late * (finish > left)
-
-
-def explore(
-    values: Floats, widths: Floats, draws: Floats, at: tuple[float, float], probabilities: Floats
-) -> tuple[int, int]:
-    """(the kind that is taken, the best one); `draws`: so many numbers for each kind, `at`: floor and chance.
-
-    The share of draws each kind wins, mixed with a uniform distribution of weight `floor`, goes to `probabilities`, and
-    `chance`, uniform in 0..1, falls on a kind with exactly that probability.
-    """
-    floor, chance = at
-    kinds = len(values)
-    won = winners(values, widths, draws.reshape(-1, kinds))
-    shares(won, kinds, floor, probabilities)
-    return taken(won, kinds, floor, chance), int(values.argmax())

@@ -7,20 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arithmetic import Fleet
 from .arrays import Floats, NDArrayInt, Rows, together
-from .kernel import quickest
 
 MOST_FILLING = 4
 
 
 class Candidates(NamedTuple):
-    """`rows` are replicas' rows in the load model (`part` the same, as a slice where that can be), `places` theirs in the caller's list, `starts` the first of each kind.
+    """`rows` are replicas' rows in the load model, `places` theirs in the caller's list, `starts` the first of each kind.
 
     `names`, `numbers` (in `Values`; `known` the same), `costs`, `starts` and `sizes` have one entry for each kind.
     """
 
     rows: NDArrayInt
-    part: Rows
     places: NDArrayInt
     starts: NDArrayInt
     sizes: NDArrayInt
@@ -28,14 +27,9 @@ class Candidates(NamedTuple):
     numbers: NDArrayInt
     known: Rows
     costs: Floats
-    grid: NDArrayInt | None
-    """Places in `rows` of each kind's replicas, the last repeated to fill up; None when that would be mostly filling."""
-
-    def best(self, times: Floats) -> tuple[NDArrayInt, Floats]:
-        """Of each kind the place in `rows` of the replica with the smallest of `times`, and that time."""
-        best, least = np.empty_like(self.starts), np.empty(len(self.starts))
-        quickest(times, self.starts, self.sizes, self.grid, best, least)
-        return best, least
+    whole: Fleet
+    """What a decision is made of: costs, rows (as a slice where that can be), `starts`, `sizes`, and, for numpy, places in `rows` of each kind's replicas, the last
+    repeated to fill up (None when that would be mostly filling)."""
 
     def any_of(self, chance: float) -> NDArrayInt:
         """One replica of each kind, picked by one number from 0 to 1."""
@@ -65,17 +59,18 @@ def arranged(
     sizes = np.diff(starts, append=len(order))
     ordered = np.array([rows[place] for place in order])
     numbered = np.array([ranks[name][0] for name in names])
+    part = together(ordered)
+    costs = np.array([cost_of(candidates[order[at]]) for at in begun])
     return Candidates(
         ordered,
-        together(ordered),
         np.array(order),
         starts,
         sizes,
         tuple(names),
         numbered,
         together(numbered),
-        np.array([cost_of(candidates[order[at]]) for at in begun]),
-        _grid(starts, sizes),
+        costs,
+        (costs, part, starts, sizes, _grid(starts, sizes)),
     )
 
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arithmetic import FLIGHT, ODDS, PACE, SILENCE, SLOWNESS, WAIT
-from .arrays import Floats, NDArrayInt, Rows, how_many
-from .kernel import completion
+from .arrays import Floats, NDArrayInt
 from .suspicion import Base, Suspicion
 
 CROWDING = 0.03
@@ -102,15 +101,16 @@ class Loads:
         self._replicas[row].slots = max(1.0, slots)
         self._refresh(row)
 
-    def completion(self, rows: Rows, work: float | None, now: float) -> Floats:
-        """Expected seconds until one more task of `work` seconds is done, what errors cost counted in."""
-        mean = self._mean_work
+    def at(self, now: float) -> Floats:
+        """Every replica's numbers, line by line; to be read before anything else is told."""
         for row, suspicion in self._suspects.items():
             self._numbers[ODDS, row] = suspicion.odds(now)
-        works = (mean if work is None else work, mean)
-        times = np.empty(how_many(rows))
-        completion(self._numbers, rows, works, (self._silent, bool(self._suspects)), times)
-        return times
+        return self._numbers
+
+    def terms(self, work: float | None) -> tuple[float, float, bool, bool]:
+        """Of one more task of `work` seconds: its work and the mean one's, whether anybody is silent, and whether suspected."""
+        mean = self._mean_work
+        return (mean if work is None else work, mean, self._silent, bool(self._suspects))
 
     def predicted(self, task_id: str, row: int) -> float | None:
         """Seconds that were predicted for a task under way there; None when it is not, or nothing was predicted."""

@@ -108,8 +108,6 @@ class Values:
         means, widths = self._table.predict(kinds, task_type)
         if self._settings.table_width != 1.0:
             widths *= self._settings.table_width
-        means.setflags(write=False)
-        widths.setflags(write=False)
         if len(self._believed) >= MOST_BELIEVED:
             self._believed.clear()
         self._believed[task_type] = (kinds, means, widths)

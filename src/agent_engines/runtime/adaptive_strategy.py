@@ -11,8 +11,7 @@ from msgspec.structs import force_setattr
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import drawn
-from agent_engines.learning.adaptive import Adaptive, Choice, Options, Weighed
-from agent_engines.learning.features import Floats
+from agent_engines.learning.adaptive import Adaptive, Choice, Options
 from agent_engines.learning.lesson import Lesson
 from agent_engines.learning.task_features import task_vector
 
@@ -232,30 +231,24 @@ def _recorded(
     """(candidates with their numbers, where the chosen one is among them)."""
     weighed = choice.weighed
     places: list[int] = weighed.best.tolist()
+    quality, width, found = weighed.quality, weighed.width, weighed.found
     if len(places) > FEW:
         shown = _shown(choice, places)
         places = [places[kind] for kind in shown]
         kinds = np.array(shown)
-        numbers = [part.take(kinds).tolist() for part in _parts(weighed)]
-    else:
-        numbers = [part.tolist() for part in _parts(weighed)]
+        quality, width, found = quality.take(kinds), width.take(kinds), found.take(kinds, axis=1)
     task_type, usual, now = context.task_type, moment.usual, moment.now
-    found = [field.members[at].candidate(task_type, usual, now) for at in places]
+    candidates = [field.members[at].candidate(task_type, usual, now) for at in places]
+    seconds, scores, probabilities = found.tolist()
     # Made above for this decision alone: the policy's numbers take the place of the fleet's.
-    for candidate, quality, doubt, score, probability in zip(found, *numbers[:4], strict=True):
-        force_setattr(candidate, "quality", quality)
+    for at, (candidate, expected, doubt) in enumerate(zip(candidates, quality.tolist(), width.tolist(), strict=True)):
+        force_setattr(candidate, "quality", expected)
         force_setattr(candidate, "doubt", doubt)
-        force_setattr(candidate, "score", score)
-        force_setattr(candidate, "probability", probability)
-    for candidate, seconds in zip(found, numbers[4] if weighed.finish is not None else (), strict=False):
-        force_setattr(candidate, "completion_ms", 1000.0 * seconds)
-    return tuple(found), places.index(choice.position)
-
-
-def _parts(weighed: Weighed) -> list[Floats]:
-    """What a record shows of each kind; the last is missing where nothing is known of time."""
-    parts = [weighed.quality, weighed.width, weighed.utility, weighed.probabilities]
-    return parts if weighed.finish is None else [*parts, weighed.finish]
+        force_setattr(candidate, "score", scores[at])
+        force_setattr(candidate, "probability", probabilities[at])
+        if weighed.timed:
+            force_setattr(candidate, "completion_ms", 1000.0 * seconds[at])
+    return tuple(candidates), places.index(choice.position)
 
 
 def _shown(choice: Choice, places: list[int]) -> list[int]:
