@@ -16,6 +16,9 @@ METRICS_HEAD = """\
 
 Every engine answers `GET /metrics` in Prometheus text. Labels are bounded by the size of the fleet: there are no task ids.
 
+`agent_tasks_total` and `agent_task_duration_seconds` are on two kinds of pages: an agent's own tells what its process did, attempts
+included; a router's tells what it recorded, each task once and for the whole fleet (over several routers: their sum). Sum over one kind, not both.
+
 | name | kind | labels | meaning |
 | --- | --- | --- | --- |
 """

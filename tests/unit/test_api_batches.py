@@ -52,9 +52,14 @@ async def test_a_batch_has_one_to_a_thousand_tasks(house: House, count: int) -> 
     assert answer.json()["field"] == "tasks"
 
 
-@pytest.mark.parametrize("body", [{"task": []}, {"tasks": {}}, {"tasks": [], "wait": 1}])
-async def test_another_shape_is_refused(house: House, body: object) -> None:
-    assert (await house.http.post("/v1/tasks:batch", json=body)).status_code == 422
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "tasks"), ({"tasks": {}}, "tasks"), ({"tasks": [], "wait": 1}, "wait"), ("text", "body"), (5, "body")],
+)
+async def test_another_shape_is_refused_and_the_field_is_named(house: House, body: object, field: str) -> None:
+    answer = await house.http.post("/v1/tasks:batch", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert field in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ async def test_nothing_is_written_in_front_of_an_answer_that_is_under_way() -> N
 )
 async def test_what_is_no_http_is_a_problem_and_the_end(garbage: bytes) -> None:
     async with serving() as server:
-        assert problem_of(await exchange(server, garbage))["status"] == 400
+        problem = problem_of(await exchange(server, garbage))
+        assert problem["status"] == 400
+        assert {"type", "title", "detail", "request_id"} <= {name for name, value in problem.items() if value}
 
 
 async def test_more_connections_than_allowed_are_sent_away() -> None:

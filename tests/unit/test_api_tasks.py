@@ -145,6 +145,17 @@ async def test_an_unknown_task_is_not_found(house: House, path: str) -> None:
     assert answer.json()["status"] == 404
 
 
+@pytest.mark.parametrize("path", ["/v1/tasks/not-an-id", "/v1/tasks/not-an-id/events", f"/v1/tasks/{UNKNOWN}0"])
+async def test_what_is_no_task_id_is_told_as_such(house: House, path: str) -> None:
+    detail = (await house.http.get(path)).json()["detail"]
+    assert detail.startswith(f"no task '{path.split('/')[3]}'")
+    assert "UUID" in detail
+
+
+async def test_a_path_under_a_task_that_could_be_is_not_blamed_on_its_id(house: House) -> None:
+    assert "at this path" in (await house.http.get(f"/v1/tasks/{UNKNOWN}/nothing")).json()["detail"]
+
+
 async def test_an_id_may_be_written_in_capitals(house: House) -> None:
     made = await house.ended("echo", 5)
     found = await house.http.get(f"/v1/tasks/{made['task_id'].upper()}")

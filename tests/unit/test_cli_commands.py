@@ -205,6 +205,27 @@ def test_wrong_usage_is_exit_2_and_one_line(
     assert said in one_line(captured.err)
 
 
+@pytest.mark.parametrize("name", ["tasks", "agents", "db", "policies"])
+def test_a_group_without_a_command_shows_its_help_and_says_what_is_missing(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name]) == 2
+    captured = capsys.readouterr()
+    assert f"Usage: engines {name}" in captured.out
+    assert one_line(captured.err) == f"name a command; see `engines {name} --help`"
+
+
+def test_a_server_that_is_away_is_not_taken_for_the_system_s_own_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTGRES_URL", "postgresql://u:hunter2@127.0.0.1:1/db")
+    assert main(["db", "status"]) == 3
+    line = one_line(capsys.readouterr().err)
+    assert "PostgreSQL at 127.0.0.1:1/db does not answer" in line
+    assert "engines config show" in line
+    assert "ENGINES_URL" not in line
+
+
 def test_a_wrong_setting_is_exit_2_and_one_line_for_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

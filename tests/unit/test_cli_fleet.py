@@ -10,7 +10,8 @@ import pytest
 
 from agent_engines.adapters.embedded import Endpoints
 from agent_engines.cli.fleet import Member, child_environment, members
-from agent_engines.cli.installation import free_port
+from agent_engines.cli.installation import Installation, free_port
+from agent_engines.cli.up import announce
 from agent_engines.config import load_config
 from agent_engines.domain.errors import ConfigurationError
 
@@ -66,6 +67,18 @@ def test_a_member_is_run_by_this_python() -> None:
         *(sys.executable, "-m", "agent_engines.cli"),
         *("run", "intelligence"),
     )
+
+
+@pytest.mark.parametrize(("agent", "said"), [("echo", "engines submit echo "), ("hello", "engines agents list ")])
+def test_the_first_step_shown_is_one_that_works_here(
+    agent: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config({}, flags={"ENGINES_DATA_DIR": str(tmp_path)})
+    running = Endpoints(nats_url="n", postgres_url="p", redis_url="r", pids={f"agent:{agent}:1": 1, "intelligence": 2})
+    announce(Installation(config, [], 1234), running)
+    (step,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("try"))
+    assert said in step
+    assert "--url http://127.0.0.1:1234" in step
 
 
 def test_a_taken_port_is_told_before_anything_starts() -> None:

@@ -212,6 +212,37 @@ async def test_many_go_in_chunks_and_progress_is_told() -> None:
     assert sorted(told) == [50, 100, 100]
 
 
+async def test_each_of_many_may_be_written_in_three_ways() -> None:
+    stub = Stub(lambda _method, _path, content: all_accepted(content))
+    async with client(stub) as made:
+        same = {"task_type": "echo", "payload": 1, "priority": 2}
+        await made.submit_many([("echo", 1), TaskRequest(task_type="echo", payload=1, priority=2), same])
+    (sent,) = (content["tasks"] for _, _, content in stub.requests)
+    assert [(task["task_type"], task["payload"], task.get("priority", 3)) for task in sent] == [
+        ("echo", 1, 3),
+        ("echo", 1, 2),
+        ("echo", 1, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"task_type": "echo", "payloda": 1}, "no field 'payloda'"),
+        ({"payload": 1}, "task_type is missing"),
+        ("echo", "not str"),
+        (("echo",), "not tuple"),
+        (5, "not int"),
+    ],
+)
+async def test_what_is_no_task_is_refused_before_anything_is_sent(item: Any, said: str) -> None:
+    stub = Stub(lambda _method, _path, content: all_accepted(content))
+    async with client(stub) as made:
+        with pytest.raises(InvalidRequest, match=said):
+            await made.submit_many([("echo", 1), item])
+    assert stub.requests == []
+
+
 async def test_one_bad_request_of_many_raises_or_takes_its_place() -> None:
     def answer(_method: str, _path: str, content: Any) -> Answer:
         error = problem(422, "invalid-request", field="priority")[1]

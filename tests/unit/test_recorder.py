@@ -59,6 +59,18 @@ async def test_an_outcome_is_recorded_acknowledged_and_told_to_its_origin() -> N
         assert house.recorder.recorded == {Verdict.RECORDED: 1}
 
 
+async def test_what_ended_is_counted_once_for_its_agent_on_the_router_s_own_page() -> None:
+    async with RoutingHouse() as house:
+        good, again = await dispatched(house, 2)
+        await house.recorder.start()
+        await house.bus.reports.publish_reports("a", [house.report(good), house.report(good)])
+        retry = house.report(again, TaskStatus.RETRYING, kind=ReportKind.RETRY, retry_at=house.clock.now() + 9)
+        await house.bus.reports.publish_reports("a", [retry])
+        await until(lambda: house.recorder.recorded.total() == 3)
+        await settle()
+        assert house.telemetry.done == {("a", "success"): 1}
+
+
 async def test_only_what_was_recorded_is_told() -> None:
     async with RoutingHouse() as house:
         listener = await listening(house)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent_engines import Engine, TaskFailed
+from agent_engines import DecisionContext, Engine, TaskFailed
 from agent_engines.domain.errors import ContractViolation
 from agent_engines.testing import check_engine, in_process, local_stack
 
@@ -30,6 +30,13 @@ async def test_a_task_runs_through_the_whole_system_in_process() -> None:
     assert view.selected_agent == "greeter"
 
 
+async def test_the_first_question_after_the_start_finds_the_engines() -> None:
+    """`client.submit` is patient, a decision is not: who asks at once must not be told that nobody is there."""
+    async with in_process(greeter()) as stack:
+        choice = await stack.intelligence.route_task(DecisionContext(request_id="first", task_type="greet"))
+    assert choice.selected_agent == "greeter"
+
+
 async def test_a_task_runs_through_the_whole_system_on_real_servers() -> None:
     """The same on NATS, PostgreSQL and Valkey; a failure arrives as an exception with its reason."""
     engine = greeter()
@@ -39,12 +46,14 @@ async def test_a_task_runs_through_the_whole_system_on_real_servers() -> None:
         raise ValueError("not today")
 
     async with local_stack(engine) as stack:
+        choice = await stack.intelligence.route_task(DecisionContext(request_id="first", task_type="greet"))
         done = await stack.client.submit("greet", {"name": "Ada"})
         failing = await stack.client.submit("refuse")
         assert await done.result(timeout=20) == {"text": "Hello, Ada!"}
         with pytest.raises(TaskFailed, match="not today"):
             await failing.result(timeout=20)
         health = await stack.intelligence.health()
+    assert choice.selected_agent == "greeter"
     assert health.checks == {"nats": True, "postgres": True, "redis": True}
 
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Any, cast
 
 import uvicorn
@@ -243,7 +244,14 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._refuse(HTTPStatus.REQUEST_TIMEOUT)
 
     def _refuse(self, status: HTTPStatus) -> None:
-        problem = {"type": "about:blank", "title": status.phrase, "status": int(status), "detail": status.description}
+        # The same members as every other problem; nobody has read a request id yet.
+        problem = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": int(status),
+            "detail": status.description,
+            "request_id": token_hex(8),
+        }
         body = json.dumps(problem).encode()
         retry = b"retry-after: 1\r\n" if status is HTTPStatus.SERVICE_UNAVAILABLE else b""
         self.transport.write(

@@ -24,6 +24,8 @@ Value = TypeVar("Value")
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PLACE = re.compile(r" - at `(?:key in )?\$(?P<place>.*)`$")
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 encode = msgspec.json.encode
 
@@ -160,10 +162,14 @@ def decoded(body: bytes, shape: type[Shape]) -> Shape:
 def invalid(error: msgspec.ValidationError) -> InvalidRequest:
     """`Expected int - at $.limit` as an InvalidRequest with the field `limit`."""
     text = str(error)
+    if unknown := _UNKNOWN.search(text):
+        return InvalidRequest(f"there is no field {unknown['name']!r}", field=unknown["name"])
+    if missing := _MISSING.search(text):
+        return InvalidRequest(f"{missing['name']} is missing", field=missing["name"])
     place = _PLACE.search(text)
-    field = place["place"].lstrip(".") if place else None
+    field = place["place"].lstrip(".") if place else "body"
     detail = text[: place.start()] if place else text
-    return InvalidRequest(f"{field}: {detail}" if field else detail, field=field or None)
+    return InvalidRequest(f"{field}: {detail}", field=field)
 
 
 def _is_json(media_type: bytes) -> bool:

@@ -24,6 +24,7 @@ SHAPES = {
     "version": "[A-Za-z0-9._:@+-]{1,128}",
 }
 """What each part of a path may look like; anything else is not found, and never reaches a database."""
+_SOME_TASK = re.compile(rf"/v1/(?:tasks|dead-letters)/(?!{UUID}(?:[:/]|$))(?P<task_id>[^/:]{{1,64}})(?=[:/]|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,19 @@ class Routes:
                     methods, params = candidate, match.groupdict()
                     break
             else:
-                raise NotFound("there is nothing at this path; /docs lists what there is")
+                raise NotFound(_nothing_at(path))
         operation = methods.get(method)
         if operation is None:
             raise MethodNotAllowed(method, sorted(methods))
         return operation, params
+
+
+def _nothing_at(path: str) -> str:
+    """A short or mistyped task id is the usual reason, and "nothing at this path" would send its reader to the wrong place."""
+    task = _SOME_TASK.match(path)
+    if task is not None:
+        return f"no task {task['task_id']!r}: the id of a task is a UUID, as the submission answered it"
+    return "there is nothing at this path; /docs lists what there is"
 
 
 def compiled(path: str) -> re.Pattern[str]:

@@ -31,6 +31,7 @@ commit: by default (700, 10, 10) the collector walks them over and over, and wit
 COLLECT_ALL_SECONDS = 120.0
 """How often everything is looked through: what a lost connection leaves behind is a ring of old objects, and by the numbers above
 the old are never looked at in a day. Some milliseconds, a tenth of a second with a long queue."""
+NEXT_STEP = "is it running? `engines config show` tells which address is used, and where it came from"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE = 0, 1, 2, 3
 
 
@@ -53,7 +54,7 @@ def run(assemble: Callable[[], Awaitable[Hosted]]) -> int:
     try:
         return uvloop.run(_host(assemble))
     except Unavailable as error:
-        print(f"engines: {error.detail}", file=sys.stderr)  # noqa: T201 - the last word of a process goes to its stderr
+        print(f"engines: {error.detail}; {NEXT_STEP}", file=sys.stderr)  # noqa: T201 - the last word of a process
         return EXIT_UNREACHABLE
     except ConfigurationError as error:
         print(f"engines: {error}", file=sys.stderr)  # noqa: T201

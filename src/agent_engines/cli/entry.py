@@ -61,7 +61,8 @@ def _lines(error: Exception) -> list[str]:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "engines"
         message = getattr(error, "format_message", lambda: str(error))()
-        return [f"{message.rstrip('.')}; see `{path} --help`"]
+        # A group called without a command raises an error that says nothing: its help went before it.
+        return [f"{message.rstrip('.') or 'name a command'}; see `{path} --help`"]
     return [_line(error)]
 
 
@@ -71,6 +72,9 @@ def _line(error: Exception) -> str:
         return f"{text}; nothing was accepted, try again in {error.retry_after:g} s or add agents"
     if isinstance(error, NoEligibleAgent):
         return f"{text}; `engines agents list` shows who is there"
+    if type(error) is Unavailable:
+        # One of the servers itself, asked without a router; what the client's transports raise are kinds of their own.
+        return f"{text}; is it running? `engines config show` tells which address is used, and where it came from"
     if isinstance(error, Unavailable):
         return f"{text}; is it running? `engines up` starts everything here, --url or ENGINES_URL name another place"
     if isinstance(error, AgentEnginesError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Collection
 from typing import Annotated
 
 import typer
@@ -74,10 +75,17 @@ def announce(installation: Installation, endpoints: Endpoints) -> None:
             "API": f"{url}/docs",
             "data": str(installation.directory),
             "processes": ", ".join(endpoints.pids),
-            "try": f"engines submit echo --payload '{{\"hello\": 1}}' --wait --url {url}",
+            "try": _first_step(endpoints.pids, url),
         }
     )
     sys.stdout.flush()
+
+
+def _first_step(processes: Collection[str], url: str) -> str:
+    """A command that works here: nobody performs `echo` where the built-in agent was replaced."""
+    if any(name.startswith(f"agent:{ECHO}:") for name in processes):
+        return f"engines submit {ECHO} --payload '{{\"hello\": 1}}' --wait --url {url}"
+    return f"engines agents list --url {url}"
 
 
 def _agent_id_of(target: str) -> str:

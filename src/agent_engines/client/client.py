@@ -6,9 +6,9 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from msgspec.structs import replace
 
@@ -164,12 +164,15 @@ class Client:
 
     async def submit_many(
         self,
-        requests: Iterable[TaskRequest | tuple[str, Any]],
+        requests: Iterable[TaskRequest | tuple[str, Any] | Mapping[str, Any]],
         *,
         return_exceptions: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[Any]:
-        """Hand in many tasks, given as TaskRequest or (task_type, payload); a TaskHandle for each, in order.
+        """Hand in many tasks; a TaskHandle for each, in order.
+
+        Each is a TaskRequest, (task_type, payload), or a mapping with the fields of a TaskRequest. Raises
+        InvalidRequest, before anything is sent, for what is none of these.
 
         A refused one raises its error after all were tried, or, with `return_exceptions`, takes its place in the list.
         `on_progress(n)` hears how many more are answered.
@@ -307,8 +310,25 @@ class Client:
         return replace(request, idempotency_key=str(uuid7()))
 
 
-def _as_request(item: TaskRequest | tuple[str, Any]) -> TaskRequest:
-    return item if isinstance(item, TaskRequest) else TaskRequest(task_type=item[0], payload=item[1])
+def _as_request(item: object) -> TaskRequest:
+    """Raises InvalidRequest."""
+    match item:
+        case TaskRequest():
+            return item
+        case (str() as task_type, payload):
+            return TaskRequest(task_type=task_type, payload=payload)
+        case Mapping():
+            given = {str(name): value for name, value in cast("Mapping[Any, Any]", item).items()}
+            known = TaskRequest.__struct_fields__
+            if unknown := next((name for name in given if name not in known), None):
+                raise InvalidRequest(f"there is no field {unknown!r}", field=unknown)
+            if "task_type" not in given:
+                raise InvalidRequest("task_type is missing", field="task_type")
+            return TaskRequest(**given)
+        case _:
+            raise InvalidRequest(
+                f"a task is a TaskRequest, (task_type, payload) or a mapping of fields, not {type(item).__name__}"
+            )
 
 
 def _may_repeat(answer: object, request: TaskRequest) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from agent_engines.domain.decisions import Recommendation
@@ -139,7 +139,10 @@ class SyncClient:
         return self._wrapped(self._thread.run(self._client.submit(task_type, payload, **options)))
 
     def submit_many(
-        self, requests: Iterable[TaskRequest | tuple[str, Any]], *, return_exceptions: bool = False
+        self,
+        requests: Iterable[TaskRequest | tuple[str, Any] | Mapping[str, Any]],
+        *,
+        return_exceptions: bool = False,
     ) -> list[Any]:
         """A SyncTaskHandle for each, in order; see Client.submit_many."""
         answers = self._thread.run(self._client.submit_many(requests, return_exceptions=return_exceptions))

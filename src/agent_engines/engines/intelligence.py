@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
@@ -204,6 +204,12 @@ class IntelligenceEngine(Engine):
 
     async def decisions(self, wanted: DecisionFilter) -> Page:
         return await self._parts.ledger.decisions.decisions(wanted)
+
+    async def wait_for_agents(self, names: Collection[str]) -> None:
+        """Return as soon as each of these was heard from and is in the ledger: before that no task can go to it."""
+        fleet = self._parts.fleet
+        while not fleet.registered.issuperset(names):
+            await fleet.wait_for_change()
 
     def agents(self) -> list[AgentView]:
         return located(self._parts.fleet.agents(), self._parts.connections.discovery)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 from typing import Any, NamedTuple
 
@@ -39,8 +39,6 @@ FORGET_SECONDS = 3600.0
 ROSTERS = 1024
 """Requirement sets remembered; callers choose them, so they are bounded."""
 MODE_SUFFIX = ".mode"
-MAX_EJECTED = 0.25
-"""Breakers take at most this share of those who may do a task out of it, and at least one (ADR 0012)."""
 
 _decode_beat = msgspec.json.Decoder(Heartbeat).decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -202,6 +200,11 @@ class Fleet:
     def heard_from(self) -> int:
         """Agents that perform something and are not lost."""
         return sum(bool(member.attempts) and member.status != "lost" for member in self._members.values())
+
+    @property
+    def registered(self) -> set[str]:
+        """Agents that were heard from and are in the ledger."""
+        return {member.name for member in self._members.values() if member.registered}
 
     def silences(self) -> dict[str, float]:
         """Agents that perform something, each with the seconds since it was heard last."""
@@ -381,18 +384,3 @@ class Fleet:
 
 def _nobody_listens(agent: str, in_flight: int, epoch: float) -> None:
     """Until somebody asks to hear."""
-
-
-def shut_out(shaky: Sequence[Member], of: int, now: float) -> list[Member]:
-    """Of `shaky`, whose breakers are not closed, those a task is kept from; nobody when that would leave none of all `of`.
-
-    The rule is Envoy's: a panic threshold, so that ejection does not empty the set, and a largest share of it
-    (MAX_EJECTED). Beyond that those come back first who would be tried again first.
-    """
-    shut = [member for member in shaky if not member.breaker.admits(now)]
-    if len(shut) == of:
-        return []
-    limit = max(1, int(of * MAX_EJECTED))
-    if len(shut) > limit:
-        shut = sorted(shut, key=lambda member: member.breaker.open_until)[-limit:]
-    return shut

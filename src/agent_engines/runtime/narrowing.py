@@ -12,10 +12,13 @@ from agent_engines.domain.errors import NoEligibleAgent
 from agent_engines.domain.terms import Affinity, AffinityMode, Terms
 
 from .field import Field
-from .fleet import Roster, shut_out
+from .fleet import Roster
 from .fleet_member import Member
 from .strategy import Moment
 from .tenants import TenantBooks
+
+MAX_EJECTED = 0.25
+"""Breakers take at most this share of those who may do a task out of it, and at least one (ADR 0012)."""
 
 
 class Narrowed(NamedTuple):
@@ -122,3 +125,18 @@ def _only(kept: Narrowed, agents: Sequence[str], reason: str) -> Narrowed:
 
 def _left(field: Field, rejected: Sequence[Rejection]) -> Field:
     return field.without(fallen.agent for fallen in rejected) if rejected else field
+
+
+def shut_out(shaky: Sequence[Member], of: int, now: float) -> list[Member]:
+    """Of `shaky`, whose breakers are not closed, those a task is kept from; nobody when that would leave none of all `of`.
+
+    The rule is Envoy's: a panic threshold, so that ejection does not empty the set, and a largest share of it
+    (MAX_EJECTED). Beyond that those come back first who would be tried again first.
+    """
+    shut = [member for member in shaky if not member.breaker.admits(now)]
+    if len(shut) == of:
+        return []
+    limit = max(1, int(of * MAX_EJECTED))
+    if len(shut) > limit:
+        shut = sorted(shut, key=lambda member: member.breaker.open_until)[-limit:]
+    return shut

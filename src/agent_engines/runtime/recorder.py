@@ -179,13 +179,23 @@ class Recorder:
             if not verdict.kept:
                 continue
             homes.setdefault(report.origin, []).append(report)
-            if report.kind is ReportKind.RETRY:
+            if report.kind is ReportKind.FINAL:
+                self._count(report)
+            elif report.kind is ReportKind.RETRY:
                 due = report.retry_at or 0.0
                 retry_at = due if retry_at is None else min(retry_at, due)
         if retry_at is not None and self._on_retry is not None:
             self._on_retry(retry_at)
         for origin, told in homes.items():
             await broadcast(self._bus, origin, told, self._seal)
+
+    def _count(self, report: Report) -> None:
+        """The router's page speaks for the fleet: an agent's own page is on a port that only its scraper knows."""
+        if report.agent is not None:
+            milliseconds = report.execution_time_ms
+            self._telemetry.task_done(
+                report.agent, report.status, None if milliseconds is None else milliseconds / 1000.0
+            )
 
     async def _release(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
         try:

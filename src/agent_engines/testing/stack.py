@@ -7,6 +7,7 @@ async with local_stack(my_engine) as stack:
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,7 @@ from agent_engines.adapters.postgres.migrate import migrate
 from agent_engines.adapters.redis_cache import connect_cache
 from agent_engines.client.bus_transport import BusTransport
 from agent_engines.client.client import Client
+from agent_engines.domain.errors import Unavailable
 from agent_engines.engines.intelligence import IntelligenceEngine
 from agent_engines.engines.optimizing import OptimizingEngine
 from agent_engines.engines.performance import PerformanceEngine
@@ -32,6 +34,7 @@ from agent_engines.ports.connections import Connections
 from agent_engines.runtime.engine import Engine
 
 STOP_SECONDS = 5.0
+HEARD_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Stack:
 async def local_stack(*engines: Engine, data_dir: Path | None = None) -> AsyncGenerator[Stack]:
     """Real NATS, PostgreSQL and Valkey on free ports, the three built-in engines and yours; everything is gone afterwards.
 
-    Takes a few seconds. `data_dir` None: a temporary folder. Raises EmbeddedServerError.
+    The router has heard from your engines when it is entered. Takes a few seconds. `data_dir` None: a temporary folder.
+    Raises EmbeddedServerError, Unavailable.
     """
     async with AsyncExitStack() as exits:
         folder = data_dir or Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="agent-engines-")))
@@ -94,6 +98,11 @@ async def _started(
     for engine in (intelligence, PerformanceEngine(), OptimizingEngine(), *engines):
         await engine.start(connections)
         exits.push_async_callback(engine.stop, STOP_SECONDS)
+    try:
+        async with asyncio.timeout(HEARD_SECONDS):
+            await intelligence.wait_for_agents({engine.config.agent_id for engine in engines})
+    except TimeoutError:
+        raise Unavailable(f"the router has not heard from every engine within {HEARD_SECONDS:g} s") from None
     transport = await BusTransport.open(connections.bus, owns_bus=False)
     client = await exits.enter_async_context(Client(transport=transport))
     return Stack(client, intelligence, connections, telemetry, endpoints)
