@@ -414,3 +414,23 @@ class Meddling(AdaptivePolicy):
     def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
         candidates[0]["cost"] = 0.123456  # type: ignore[index]
         return super().choose(context, candidates)
+
+
+def test_a_policy_may_read_every_field_that_is_promised_and_one_that_cannot_be_made_is_told() -> None:
+    check_policy(lambda seed: Reader())
+    with pytest.raises(ContractViolation, match="could not be made from seed 0"):
+        check_policy(Reader)  # type: ignore[arg-type]
+
+
+class Reader:
+    """Reads all that learning/policy.py lists, and takes the first."""
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        for field in ("task_id", "task_type", "requirements", "priority", "deadline_s", "now", "features", "work_hint"):
+            assert field in context
+        for candidate in candidates:
+            assert {"cls", "parent", "cost", "slots", "in_flight", "completion", "success"} <= set(candidate)
+        return candidates[0]["agent"], 0.5, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Nothing to learn."""

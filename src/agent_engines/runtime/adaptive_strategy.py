@@ -61,6 +61,12 @@ class Spread:
         self.best = int(choice.weighed.utility.argmax())
         self.left = REDRAWN
 
+    @classmethod
+    def of(cls, field: Field, context: DecisionContext, lessons: int, choice: Choice) -> Spread | None:
+        """None where somebody is full: drawn again it would keep tasks from him when he is not any more."""
+        made = cls(field, context, lessons, choice)
+        return made if made.free() else None
+
     def fits(self, context: DecisionContext, field: Field, lessons: int) -> bool:
         """Whether it holds for one more task: same field, type and price, nothing learned, and everybody has a free slot."""
         if self.left <= 0 or self.field is not field or self.task_type != context.task_type:
@@ -120,9 +126,7 @@ class AdaptiveStrategy:
         }
         choice = self._adaptive.choose(asked, field.mappings)
         if plain and len(field.members) <= FEW:
-            spread = Spread(field, context, self._learned.values.lessons, choice)
-            # Made while somebody was full it would keep tasks from him when he is not any more.
-            self._spread = spread if spread.free() else None
+            self._spread = Spread.of(field, context, self._learned.values.lessons, choice)
         candidates, place = _recorded(choice, context, field, moment)
         return Picked(
             agent=choice.agent,
