@@ -68,7 +68,7 @@ async def test_a_budget_nobody_fits_is_refused_before_the_call(
         ({"budget": {"cost": "much"}}, "budget.cost"),
         ({"budget": {"tokens": 1.5}}, "budget.tokens"),
         ({"budget": {"attempts": 0}}, "budget.attempts"),
-        ({"budget": {"budget.money": 1}}, "money"),
+        ({"budget": {"money": 1}}, "budget.money"),
         ({"tenant": "a b"}, "tenant"),
         ({"affinity": {}}, "affinity.key"),
         ({"affinity": {"key": ""}}, "affinity.key"),
