@@ -49,6 +49,8 @@ def offer(name: str = "a", **changes: Any) -> Offer:
         {"exclude_agents": ["b"]},
         {"capabilities": ["translate"]},
         {"region": {">=": "ea"}},
+        {"languages": {"==": "en", "in": ["de"]}},
+        {"context_length": {"in": [4000, 8000], ">": 4000}},
     ],
 )
 def test_met_requirements(requirements: dict[str, Any]) -> None:
@@ -67,6 +69,8 @@ def test_met_requirements(requirements: dict[str, Any]) -> None:
         ({"context_length": {">=": 1, "<": 8000}}, 'context_length is 8000, wanted {">=":1,"<":8000}'),
         ({"context_length": {">": "big"}}, 'context_length is 8000, wanted {">":"big"}'),
         ({"context_length": {"in": []}}, 'context_length is 8000, wanted {"in":[]}'),
+        ({"context_length": {">=": True}}, 'context_length is 8000, wanted {">=":true}'),
+        ({"gpu": {">=": 1}}, 'gpu is true, wanted {">=":1}'),
         ({"region": []}, 'region is "eu", wanted []'),
         ({"colour": "red"}, "offers no colour"),
         ({"colour": None}, "offers no colour"),
@@ -106,6 +110,14 @@ def test_a_suspect_agent_is_used_only_when_nobody_else_can() -> None:
         ({"agent_type": {"==": "x"}}, "requirements.agent_type"),
         ({"exclude_agents": "a"}, "requirements.exclude_agents"),
         ({"capabilities": [1]}, "requirements.capabilities"),
+        ({"a": []}, "requirements.a"),
+        ({"a": {"in": []}}, "requirements.a"),
+        ({"agent": []}, "requirements.agent"),
+        ({"agent_type": []}, "requirements.agent_type"),
+        ({"a": {"==": True, "!=": True}}, "requirements.a"),
+        ({"a": {"in": ["eu"], "!=": "eu"}}, "requirements.a"),
+        ({"a": {"==": 5, ">": 9}}, "requirements.a"),
+        ({"a": {"in": [1, 2], ">=": 3}}, "requirements.a"),
     ],
 )
 def test_requirements_no_rule_can_read_are_refused_by_name(requirements: dict[str, Any], field: str) -> None:
@@ -145,3 +157,20 @@ def test_one_more_requirement_never_makes_an_agent_eligible(requirements: dict[s
     fewer = dict(list(requirements.items())[:-1])
     if rejection("summarize", fewer, offer()):
         assert rejection("summarize", requirements, offer())
+
+
+small = st.none() | st.booleans() | st.integers(0, 4) | st.sampled_from(["eu", "us"])
+comparisons = st.dictionaries(st.sampled_from([">=", "<=", ">", "<", "==", "!="]), small | st.lists(small, max_size=2))
+choices = st.just({}) | st.fixed_dictionaries({"in": st.lists(small, max_size=3)})
+
+
+@given(comparisons, choices, st.lists(small | st.lists(small, max_size=3), min_size=20, max_size=20))
+def test_what_is_refused_as_contradictory_nobody_could_meet(
+    compared: dict[str, Any], chosen: dict[str, Any], offered: list[Any]
+) -> None:
+    requirements = {"size": compared | chosen}
+    try:
+        check_requirements(requirements)
+    except InvalidRequest:
+        if compared or chosen:
+            assert all(rejection("summarize", requirements, offer(metadata={"size": value})) for value in offered)

@@ -158,6 +158,40 @@ async def test_a_message_that_is_applied_again_changes_nothing() -> None:
     await town.bus.close()
 
 
+async def test_lessons_of_the_same_name_that_travel_apart_all_count() -> None:
+    # The two attempts of one task, of two tasks nobody named: the bus must not take the second message for a copy.
+    town = Town(Random(0))
+    router = town.router("a")
+    await router.start()
+    for number in range(3):
+        router.teach(msgspec.structs.replace(a_lesson(1, Random(1)), quality=0.5 + number / 10))
+        await town.caught_up(router)
+    router.teach(a_lesson(1, Random(1)))
+    await town.caught_up(router)
+    router.teach(a_lesson(1, Random(1)))
+    await town.caught_up(router)
+    assert router.learned.values.lessons == 5
+    await router.stop()
+    await town.bus.close()
+
+
+async def test_what_two_routers_teach_once_counts_once() -> None:
+    town = Town(Random(0))
+    one, two = town.router("one"), town.router("two")
+    await one.start()
+    await two.start()
+    for router in (one, two):
+        for number in range(3):
+            router.teach_once(a_lesson(number, Random(number)))
+        await town.caught_up(router)
+    await town.caught_up(one)
+    assert one.learned.values.lessons == two.learned.values.lessons == 3
+    assert one.standing().digest == two.standing().digest
+    await one.stop()
+    await two.stop()
+    await town.bus.close()
+
+
 async def test_lessons_of_the_same_moment_travel_together() -> None:
     town = Town(Random(0))
     router = town.router("a", gather_seconds=0.05)

@@ -306,6 +306,17 @@ async def test_what_json_cannot_carry_is_refused_before_it_is_sent(payload: Any)
     assert stub.requests == []
 
 
+async def test_a_feature_that_is_no_number_is_refused_by_its_place_before_it_is_sent() -> None:
+    stub = Stub(lambda _method, _path, content: all_accepted(content))
+    async with client(stub) as made:
+        with pytest.raises(InvalidRequest) as submitted:
+            await made.submit("echo", features=[1.0, "long"])  # type: ignore[list-item]
+        with pytest.raises(InvalidRequest) as asked:
+            await made.recommend("echo", embedding=[None])  # type: ignore[list-item]
+    assert (submitted.value.field, asked.value.field) == ("features[1]", "embedding[0]")
+    assert stub.requests == []
+
+
 async def test_a_null_in_the_payload_is_no_reason_to_refuse() -> None:
     stub = Stub(lambda _method, _path, content: all_accepted(content))
     async with client(stub) as made:

@@ -112,6 +112,64 @@ def test_what_cannot_be_used_is_named() -> None:
         policy("best")
 
 
+NONE = [float("nan"), float("inf"), "many", [1.0]]
+
+
+@pytest.mark.parametrize("value", NONE)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_numbers_that_are_none_are_refused_by_every_strategy_with_their_field(name: str, value: Any) -> None:
+    chooser = policy(name, seed=1)
+    for field in ("cost", "slots"):
+        with pytest.raises(ValueError, match=f"{field} of 'a' is"):
+            chooser.choose(context(0), [{"agent": "a", "cost": 0.0, field: value}, {"agent": "b", "cost": 0.0}])
+    with pytest.raises(ValueError, match="now is"):
+        chooser.choose(context(0, now=value), AGENTS)
+    with pytest.raises(ValueError, match="a candidate has no agent"):
+        chooser.choose(context(0), [{"cost": 0.0}])
+    with pytest.raises(ValueError, match="rif is"):
+        chooser.on_report("good", {"rif": value}, 1.0)
+    agent, _, _ = chooser.choose(context(0), AGENTS)
+    decision = {"context": context(0), "candidates": AGENTS, "agent": agent}
+    for field in ("service", "work", "now"):
+        with pytest.raises(ValueError, match=f"{field} is"):
+            chooser.learn(decision, {"success": True, field: value})
+    with pytest.raises(ValueError, match="not among the candidates"):
+        chooser.learn({**decision, "agent": "stranger"}, {"success": True})
+
+
+@pytest.mark.parametrize("value", NONE)
+def test_the_adaptive_policy_names_what_it_cannot_learn_from_and_takes_nothing_in(value: Any) -> None:
+    chooser, untouched = AdaptivePolicy(seed=1), AdaptivePolicy(seed=1)
+    for one in (chooser, untouched):
+        one.choose(context(0), AGENTS)
+    decision = {"context": context(0), "candidates": AGENTS, "agent": "good"}
+    for field in ("quality", "cost", "latency", "service", "work", "now"):
+        with pytest.raises(ValueError, match=f"{field} is"):
+            chooser.learn(decision, {"success": True, field: value})
+    for field in ("work_hint", "lam", "deadline_s"):
+        if field != "deadline_s" or value != float("inf"):
+            with pytest.raises(ValueError, match=f"{field} is"):
+                chooser.choose(context(1, **{field: value}), AGENTS)
+    with pytest.raises(ValueError, match="features"):
+        chooser.choose(context(1, features=[value]), AGENTS)
+    assert chooser.choose(context(1), AGENTS)[1] == untouched.choose(context(1), AGENTS)[1]
+
+
+def test_a_name_that_is_no_strategys_is_refused_with_all_there_are() -> None:
+    with pytest.raises(ValueError, match="there are adaptive, c3, cost_aware"):
+        policy("best")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("reward", float("nan")), ("reward", None), ("reward", "x"), ("propensity", 0.0), ("propensity", None)],
+)
+def test_a_row_without_a_reward_or_a_probability_is_named(field: str, value: Any) -> None:
+    logs = logged(5, 1)
+    with pytest.raises(ValueError, match=f"row 3: {field}"):
+        estimate([*logs[:3], {**logs[3], field: value}], lambda *_: [1.0, 0.0, 0.0], "dr")
+
+
 def logged(rows: int, seed: int) -> list[dict[str, Any]]:
     """A log whose target ("always good") is worth 0.9, the logging policy prefers the poor one."""
     rng = Random(seed)

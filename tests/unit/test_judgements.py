@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import msgspec
 import pytest
 
-from agent_engines.domain.messages import ReportKind
+from agent_engines.adapters.wire import DUPLICATE_WINDOW_SECONDS
+from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.messages import Judge, ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.learning.lesson import Lesson
 from agent_engines.learning.task_features import task_vector
-from agent_engines.runtime.judgements import Judgements
+from agent_engines.runtime.judgements import KEPT_SECONDS, LOOK_SECONDS, Judgements
 from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.strategies import StrategyChoice
 from routing_house import RoutingHouse, until
 
 
-def judged(task_id: str, quality: float, agent: str = "a") -> Outcome:
+def judged(task_id: str, quality: float, agent: str = "a", source: str | None = None) -> Outcome:
     return Outcome(
         kind=ReportKind.FEEDBACK,
         task_id=task_id,
@@ -23,12 +27,24 @@ def judged(task_id: str, quality: float, agent: str = "a") -> Outcome:
         agent=agent,
         status=TaskStatus.SUCCESS,
         quality=quality,
+        judge=None if source is None else Judge(source),
     )
 
 
-def judgements(house: RoutingHouse, taught: list[Lesson], *, leads: bool = True) -> Judgements:
+class Crown:
+    """Who leads: nobody, or this router."""
+
+    def __init__(self, *, worn: bool = True) -> None:
+        self.worn = worn
+
+    def __call__(self) -> bool:
+        return self.worn
+
+
+def judgements(house: RoutingHouse, taught: list[Lesson], *, leads: bool | Crown = True) -> Judgements:
     log = house.telemetry.log("intelligence")
-    return Judgements(house.ledger, teach=taught.append, leads=lambda: leads, log=log)
+    crown = leads if isinstance(leads, Crown) else Crown(worn=leads)
+    return Judgements(house.ledger, teach=taught.append, leads=crown, clock=house.clock, log=log)
 
 
 async def submitted(house: RoutingHouse) -> str:
@@ -49,8 +65,80 @@ async def test_a_judgement_teaches_about_the_kind_with_the_features_of_its_decis
         expected = task_vector([1.0, 2.0], None, payload_bytes=context.payload_bytes, requirements={})
         assert expected is not None
         assert taught == [
-            Lesson(kind="small", task_type="echo", quality=0.25, features=tuple(expected.tolist())),
+            Lesson(
+                id=f"{task_id}:1:caller",
+                kind="small",
+                task_type="echo",
+                quality=0.25,
+                features=tuple(expected.tolist()),
+            ),
         ]
+
+
+async def test_who_begins_to_lead_teaches_what_was_judged_while_nobody_led() -> None:
+    async with RoutingHouse() as house:
+        task_id, taught, crown = await submitted(house), list[Lesson](), Crown(worn=False)
+        desk = judgements(house, taught, leads=crown)
+        desk.recorded([judged(task_id, 0.25), judged(task_id, 0.75, source="reviewer")])
+        await house.clock.advance(10.0)
+        assert taught == []
+        crown.worn = True
+        await house.clock.advance(LOOK_SECONDS)
+        await until(lambda: len(taught) == 2)
+        await house.clock.advance(KEPT_SECONDS)
+        await desk.stop()
+        assert [(one.id, one.quality) for one in taught] == [
+            (f"{task_id}:1:caller", 0.25),
+            (f"{task_id}:1:reviewer", 0.75),
+        ]
+
+
+async def test_a_judgement_is_taught_under_one_name_by_the_old_leader_and_the_new_one() -> None:
+    # The bus keeps one lesson of a name (tests/properties/test_lessons.py).
+    async with RoutingHouse() as house:
+        task_id, first, second, crown = await submitted(house), list[Lesson](), list[Lesson](), Crown(worn=False)
+        old, new = judgements(house, first), judgements(house, second, leads=crown)
+        for desk in (old, new):
+            desk.recorded([judged(task_id, 0.25)])
+        crown.worn = True
+        await house.clock.advance(LOOK_SECONDS)
+        await until(lambda: bool(first) and bool(second))
+        await old.stop()
+        await new.stop()
+        assert first == second
+
+
+async def test_what_the_bus_would_not_know_again_is_not_taught_any_more() -> None:
+    assert 2 * KEPT_SECONDS <= DUPLICATE_WINDOW_SECONDS
+    async with RoutingHouse() as house:
+        task_id, taught, crown = await submitted(house), list[Lesson](), Crown(worn=False)
+        desk = judgements(house, taught, leads=crown)
+        desk.recorded([judged(task_id, 0.25)])
+        await house.clock.advance(KEPT_SECONDS)
+        crown.worn = True
+        await house.clock.advance(2 * LOOK_SECONDS)
+        desk.recorded([judged(task_id, 1.0)])
+        await until(lambda: bool(taught))
+        await desk.stop()
+        assert [one.quality for one in taught] == [1.0]
+
+
+async def test_a_judgement_waits_for_a_ledger_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with RoutingHouse() as house:
+        task_id, taught = await submitted(house), list[Lesson]()
+        desk = judgements(house, taught)
+
+        async def away(task_id: str) -> NoReturn:
+            raise Unavailable("the ledger is away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(house.ledger.reader, "task", away)
+            desk.recorded([judged(task_id, 0.25)])
+            await house.clock.advance(LOOK_SECONDS)
+        assert taught == []
+        await house.clock.advance(LOOK_SECONDS)
+        await until(lambda: bool(taught))
+        await desk.stop()
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
         replay(history(3), "magic")
 
 
+def test_an_agent_nobody_could_have_chosen_is_no_policy_to_judge() -> None:
+    with pytest.raises(NotFound, match="none of the 3 recorded decisions could have chosen 'evne'"):
+        replay(history(3), "always:evne")
+
+
 def test_estimates_flag_rows_that_no_chance_decided_and_do_not_use_them_for_others() -> None:
     log = OutcomeLog()
     for one in history(200):

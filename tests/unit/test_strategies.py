@@ -233,6 +233,41 @@ async def test_nothing_is_drawn_again_once_somebody_has_no_free_slot_or_a_lesson
         assert chosen.count("a") < 15, "its only slot was taken by the first"
 
 
+async def test_a_tenant_that_is_paced_is_decided_and_explained_by_its_own_price() -> None:
+    async with RoutingHouse(choice=ADAPTIVE) as house:
+        await house.beat("dear", metadata={"cost_per_task": 0.3})
+        await house.beat("free")
+        dear = {None: 0, 10_000.0: 0}
+        for number in range(200):
+            for price in dear:
+                decision = house.dispatcher.decide(
+                    DecisionContext(request_id=f"r{number}", task_type="echo", price=price)
+                )
+                dear[price] += decision.selected_agent == "dear"
+                assert decision.terms["price"] == (0.1 if price is None else price)
+                [candidate] = [one for one in decision.candidates if one.agent == "dear"]
+                assert candidate.quality is not None
+                assert candidate.score is not None
+                worth = candidate.quality - decision.terms["price"] * candidate.cost
+                assert candidate.score == pytest.approx(worth, abs=5.0), "no other tenant's utility"
+        assert dear[10_000.0] < 10 < dear[None], "only the floor is left"
+        alone = DecisionContext(request_id="r", task_type="echo", price=10_000.0, requirements={"agent": "dear"})
+        assert house.dispatcher.decide(alone).candidates[0].score == pytest.approx(-3000.0, rel=0.01)
+
+
+async def test_probabilities_weighed_while_somebody_was_full_are_not_drawn_again_when_he_is_free() -> None:
+    async with RoutingHouse(choice=ADAPTIVE) as house:
+        await house.beat("a", load=Load(slots=1, running=1, queued=500))
+        await house.beat("b", load=Load(slots=1))
+        full = house.dispatcher.decide(DecisionContext(request_id="r1", task_type="echo"))
+        await house.beat("a", load=Load(slots=1))
+        free = house.dispatcher.decide(DecisionContext(request_id="r2", task_type="echo"))
+        chance = [
+            next(one.probability or 0.0 for one in decision.candidates if one.agent == "a") for decision in (full, free)
+        ]
+        assert chance[0] < 0.1 < chance[1]
+
+
 async def test_of_a_large_fleet_the_record_keeps_the_best_and_the_chosen_and_names_all() -> None:
     async with RoutingHouse(choice=ADAPTIVE) as house:
         for number in range(40):
@@ -379,3 +414,23 @@ class Meddling(AdaptivePolicy):
     def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
         candidates[0]["cost"] = 0.123456  # type: ignore[index]
         return super().choose(context, candidates)
+
+
+def test_a_policy_may_read_every_field_that_is_promised_and_one_that_cannot_be_made_is_told() -> None:
+    check_policy(lambda seed: Reader())
+    with pytest.raises(ContractViolation, match="could not be made from seed 0"):
+        check_policy(Reader)  # type: ignore[arg-type]
+
+
+class Reader:
+    """Reads all that learning/policy.py lists, and takes the first."""
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        for field in ("task_id", "task_type", "requirements", "priority", "deadline_s", "now", "features", "work_hint"):
+            assert field in context
+        for candidate in candidates:
+            assert {"cls", "parent", "cost", "slots", "in_flight", "completion", "success"} <= set(candidate)
+        return candidates[0]["agent"], 0.5, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        """Nothing to learn."""

@@ -128,6 +128,30 @@ def test_bytes_that_are_no_json_object_are_refused(body: bytes) -> None:
     assert isinstance(refused(body), InvalidRequest)
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"task_type":"x","features":[NaN]}', "features[0]"),
+        (b'{"task_type":"x","features":[1, 2.5, -Infinity]}', "features[2]"),
+        (b'{"task_type":"x","embedding":[ Infinity]}', "embedding[0]"),
+        (b'{"task_type":"x","affinity":{"mode":"soft"}}', "affinity.key"),
+        (b'{"task_type":"x","budget":{"costs":1}}', "budget.costs"),
+    ],
+)
+def test_numbers_that_are_none_and_fields_inside_of_fields_are_named(body: bytes, field: str) -> None:
+    error = refused(body)
+    assert not isinstance(error, Malformed)
+    assert error.field == field
+    assert field in str(error)
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"-Infinity", b" Infinity", b'{"features":[NaN]}'])
+def test_elsewhere_such_numbers_are_no_json_and_the_reason_says_so(value: bytes) -> None:
+    error = refused(b'{"task_type":"x","payload":' + value + b"}")
+    assert isinstance(error, Malformed)
+    assert "JSON has no NaN and no Infinity" in str(error)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b'{"task_type":"x","payload":NaN}', b'{"task_type":"x","payload":"\xff"}'])
 def test_bytes_that_are_no_json_are_malformed(body: bytes) -> None:
     assert isinstance(refused(body), Malformed)

@@ -135,8 +135,8 @@ class Client:
                 metadata=metadata or {},
                 run_at=run_at,
                 strategy=strategy,
-                features=_floats(features),
-                embedding=_floats(embedding),
+                features=_floats("features", features),
+                embedding=_floats("embedding", embedding),
                 tenant=tenant,
                 budget=budget,
                 affinity=affinity,
@@ -220,8 +220,8 @@ class Client:
                 priority=priority,
                 deadline=deadline,
                 strategy=strategy,
-                features=None if features is None else tuple(map(float, features)),
-                embedding=None if embedding is None else tuple(map(float, embedding)),
+                features=_row("features", features),
+                embedding=_row("embedding", embedding),
             )
         )
 
@@ -359,6 +359,20 @@ def _known(task_id: str) -> Acceptance:
     )
 
 
-def _floats(numbers: Iterable[float] | None) -> list[float] | None:
-    """Any row of numbers, an array's too."""
-    return None if numbers is None else [float(number) for number in numbers]
+def _floats(field: str, numbers: Iterable[float] | None) -> list[float] | None:
+    """Any row of numbers, an array's too. Raises InvalidRequest naming the place."""
+    if numbers is None:
+        return None
+    found: list[float] = []
+    try:
+        # What was read before the first that is none stays in it, and tells the place.
+        found.extend(map(float, numbers))
+    except (TypeError, ValueError, OverflowError) as error:
+        place = f"{field}[{len(found)}]"
+        raise InvalidRequest(f"{place} is not a number: {error}", field=place) from None
+    return found
+
+
+def _row(field: str, numbers: Iterable[float] | None) -> tuple[float, ...] | None:
+    found = _floats(field, numbers)
+    return None if found is None else tuple(found)

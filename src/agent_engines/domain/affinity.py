@@ -31,15 +31,19 @@ def home(key: str, able: Iterable[str], eligible: Collection[str]) -> str | None
 
 
 def unfit(candidate: Candidate, candidates: Sequence[Candidate]) -> str:
-    """Why the key's agent is not preferred now; empty when it is."""
+    """Why the key's agent is not preferred now; empty when it is.
+
+    What is not known of it yet speaks for it: nothing but tasks can tell, and a key that waits for them moves about.
+    """
     best = max(_worth(one) for one in candidates)
-    if _worth(candidate) < best - MUCH_WORSE:
-        return f"worth {_worth(candidate):.2f}, the best {best:.2f}"
+    hoped = _worth(candidate, candidate.doubt)
+    if hoped < best - MUCH_WORSE:
+        return f"worth {hoped:.2f} at most, the best {best:.2f}"
     soonest = min(one.completion_ms for one in candidates)
     if candidate.completion_ms > OVERLOADED_TIMES * soonest + OVERLOADED_MS:
         return f"expected in {candidate.completion_ms:.0f} ms, the soonest in {soonest:.0f} ms"
     return ""
 
 
-def _worth(candidate: Candidate) -> float:
-    return candidate.success * (1.0 if candidate.quality is None else candidate.quality)
+def _worth(candidate: Candidate, doubt: float = 0.0) -> float:
+    return min(1.0, candidate.success + doubt) * (1.0 if candidate.quality is None else candidate.quality)

@@ -8,7 +8,7 @@ A requirement is a key with what is wanted of an agent's metadata:
 | `["eu", "us"]` | is one of them, or is a list with one of them |
 | `{">=": 8000}` | compares so; operators `>= <= > < == != in`, several must all hold |
 
-Requirements that nothing can meet, such as `{">=": 5, "<": 5}`, are refused.
+Requirements that nothing can meet, such as `{">=": 5, "<": 5}`, `{"==": "eu", "!=": "eu"}` or an empty list, are refused.
 
 Keys with a meaning of their own: `agent` (a name or a list of names), `agent_type`, `exclude_agents` (list of names) and
 `capabilities` (a list: all of them are needed). A key the agent does not offer makes it ineligible.
@@ -101,9 +101,13 @@ def check_requirements(requirements: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"{field} must be a name or a list of names", field=field)
         if key in {"exclude_agents", "capabilities"} and not (isinstance(wanted, list) and _names(wanted)):
             raise InvalidRequest(f"{field} must be a list of names", field=field)
+        if wanted == [] and key not in {"exclude_agents", "capabilities"}:
+            raise InvalidRequest(f"{field} is an empty list: nothing is one of none", field=field)
         if isinstance(wanted, dict):
-            _check_operators(field, cast("dict[str, Any]", wanted))
-            _check_bounds(field, cast("dict[str, Any]", wanted))
+            bounds = cast("dict[str, Any]", wanted)
+            _check_operators(field, bounds)
+            _check_bounds(field, bounds)
+            _check_choices(field, bounds)
     _check_names(requirements)
 
 
@@ -130,7 +134,27 @@ def _check_bounds(field: str, wanted: dict[str, Any]) -> None:
         # No two bounds, or bounds of another kind than numbers and texts: each agent is compared by itself.
         return
     if empty:
-        raise InvalidRequest(f"{field} contradicts itself: nothing is {_shown(wanted)}", field=field)
+        raise _contradiction(field, wanted)
+
+
+def _check_choices(field: str, wanted: dict[str, Any]) -> None:
+    """Refuse values to choose from of which none can be."""
+    choices: list[Any] = [wanted["=="]] if "==" in wanted else wanted.get("in", [])
+    if "in" in wanted and not wanted["in"]:
+        raise InvalidRequest(f"{field}.in is an empty list: nothing is one of none", field=field)
+    if not choices:
+        return
+    # A list of an agent's may hold several of the values, but it is not compared by size: with a bound one value keeps all.
+    left = [wanted[name] for name in (">=", "<=", ">", "<") if name in wanted]
+    if any(not isinstance(bound, list) for bound in left):
+        if not any(_meets(wanted, choice) for choice in choices):
+            raise _contradiction(field, wanted)
+    elif "!=" in wanted and all(_equals(choice, wanted["!="]) for choice in choices):
+        raise _contradiction(field, wanted)
+
+
+def _contradiction(field: str, wanted: dict[str, Any]) -> InvalidRequest:
+    return InvalidRequest(f"{field} contradicts itself: nothing is {_shown(wanted)}", field=field)
 
 
 def _check_names(requirements: Mapping[str, Any]) -> None:
@@ -186,6 +210,9 @@ def _compares(name: str, offered: Any, bound: Any) -> bool:
         return _equals(offered, bound)
     if name == "!=":
         return not _equals(offered, bound)
+    if isinstance(offered, bool) or isinstance(bound, bool):
+        # True >= 1 in Python, but not in JSON.
+        return False
     try:
         return bool(_OPERATORS[name](offered, bound))
     except TypeError:

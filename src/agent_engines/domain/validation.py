@@ -20,6 +20,7 @@ one counts. The hot path looks at bytes only; the exact, slow checks run when th
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -41,6 +42,10 @@ _DAY = 86_400.0
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `([^`]*)`")
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+_NO_NUMBER = re.compile(rb"[-\s:,\[]*(?:NaN|Infinity)")
+_AT_BYTE = re.compile(r"\(byte (\d+)\)")
+
+NOT_FINITE = "JSON has no NaN and no Infinity"
 
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -90,7 +95,12 @@ def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRe
     """Decode the JSON body of one submission. Raises Malformed, TooLarge, InvalidRequest (the field named)."""
     if len(body) > limits.body_bytes:
         raise TooLarge(f"the body has {len(body)} bytes, at most {limits.body_bytes} are accepted")
-    parsed = decode_json(body, _decode_body, limits)
+    try:
+        parsed = decode_json(body, _decode_body, limits)
+    except Malformed as error:
+        if NOT_FINITE in error.args[0] and (field := _not_finite(body)):
+            raise InvalidRequest(f"{field} is not a finite number, and {NOT_FINITE}", field=field) from None
+        raise
     return TaskRequest(
         task_type=parsed.task_type,
         payload=parsed.payload,
@@ -125,7 +135,24 @@ def decode_json(body: bytes, decode: Callable[[bytes], Any], limits: Limits = DE
         reason = str(error)
         if ("truncated" in reason or "surrogate" in reason) and lone_surrogate(body):
             raise InvalidRequest("a string has half of a surrogate pair (\\ud800 to \\udfff)", field="body") from None
+        place = _AT_BYTE.search(reason)
+        if place is not None and _NO_NUMBER.match(body, max(0, int(place[1]) - 1)):
+            reason = f"{reason}; {NOT_FINITE}"
         raise Malformed(f"the body is not JSON: {reason}") from None
+
+
+def _not_finite(body: bytes) -> str:
+    """Which number of a submission is none, as careless writers of JSON put it; empty: it is elsewhere."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    for name in ("features", "embedding"):
+        numbers = found.get(name) if isinstance(found, dict) else None
+        for place, value in enumerate(numbers if isinstance(numbers, list) else []):
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"{name}[{place}]"
+    return ""
 
 
 def to_task(
@@ -279,14 +306,19 @@ def _check_mapping(field: str, value: Mapping[str, Any], limits: Limits) -> None
 
 def _explained(text: str) -> InvalidRequest:
     """Turn msgspec's sentence into ours, the field taken from its path."""
-    if unknown := _UNKNOWN_FIELD.search(text):
-        return InvalidRequest(f"there is no field {unknown[1]!r}", field=unknown[1])
-    if missing := _MISSING_FIELD.search(text):
-        return InvalidRequest(f"{missing[1]} is missing", field=missing[1])
     path = _PATH.search(text)
+    above = f"{path[1]}." if path and path[1] else ""
+    if unknown := _UNKNOWN_FIELD.search(text):
+        return InvalidRequest(f"there is no field {above + unknown[1]!r}", field=_plain(above + unknown[1]))
+    if missing := _MISSING_FIELD.search(text):
+        return InvalidRequest(f"{above}{missing[1]} is missing", field=_plain(above + missing[1]))
     field = path[1] if path else "body"
     reason = text[: path.start()] if path else text
-    return InvalidRequest(f"{field}: {reason[:1].lower()}{reason[1:]}", field=field.replace("[...]", ""))
+    return InvalidRequest(f"{field}: {reason[:1].lower()}{reason[1:]}", field=_plain(field))
+
+
+def _plain(path: str) -> str:
+    return path.replace("[...]", "")
 
 
 def _kind(value: object) -> str:

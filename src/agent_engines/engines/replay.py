@@ -70,10 +70,14 @@ class Target(Protocol):
 
 
 def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1) -> dict[str, Any]:
-    """The document of `ask.optimizing.replay`. Raises NotFound naming the policies there are."""
+    """The document of `ask.optimizing.replay`. Raises NotFound: no such policy (those there are are named), no such agent."""
     target = _target(policy, price)
     ended = [one for one in logged if reward_of(one) is not None]
     usable = [one for one in ended if one.decision.propensity > 0.0 and not one.decision.deterministic]
+    if isinstance(target, Always) and usable and not any(target.agent in one.decision.agents for one in usable):
+        raise NotFound(
+            f"none of the {len(usable)} recorded decisions could have chosen {target.agent!r}: nothing tells what it would earn"
+        )
     costs = _costs(usable)
     shares: list[list[float]] = []
     contexts: list[Mapping[str, Any]] = []
@@ -141,10 +145,10 @@ class Always(Uniform):
     """One agent whenever it is a candidate, otherwise any alike."""
 
     def __init__(self, agent: str) -> None:
-        self._agent = agent
+        self.agent = agent
 
     def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
-        found = [float(one["agent"] == self._agent) for one in candidates]
+        found = [float(one["agent"] == self.agent) for one in candidates]
         return found if any(found) else super().shares(context, candidates)
 
 

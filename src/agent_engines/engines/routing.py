@@ -105,7 +105,7 @@ class Routing:
         fleet.on_load = strategies.loaded
         decider = Decider(fleet, strategies, clock=clock, telemetry=telemetry)
         log = telemetry.log("intelligence")
-        judgements = Judgements(ledger, teach=lessons.teach, leads=leader.leads, log=log)
+        judgements = Judgements(ledger, teach=lessons.teach_once, leads=leader.leads, clock=clock, log=log)
         return cls(fleet, strategies, decider, lessons, TaskTexts(options.texts), capabilities, judgements, options)
 
     def hedging(

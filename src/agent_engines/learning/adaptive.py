@@ -22,6 +22,7 @@ from .arrays import Floats, NDArrayInt
 from .candidates import Candidates, arranged, kind_of, parent_of
 from .exploration import Draws
 from .features import checked
+from .given import agent_of, number, slots_of
 from .hedges import MOST_BUSY, Hedges
 from .kernel import weigh
 from .lesson import Lesson
@@ -142,14 +143,14 @@ class Adaptive:
         """
         if not candidates:
             raise ValueError("candidates is empty: there is nobody to choose from")
-        now = float(context.get("now") or 0.0)
+        now = number("now", context.get("now")) or 0.0
         features = self._features(context)
         task_type = str(context.get("task_type") or "")
         fleet = self._arranged(candidates)
         means, widths = self.values.predict(fleet.known, task_type, features)
         kinds = len(fleet.names)
         room = np.empty((3, kinds))
-        work = _number(context.get("work_hint"))
+        work = number("work_hint", context.get("work_hint"))
         timed = work is not None or self._timed
         numbers = self._loads.at(now) if timed else None
         best = self._places(fleet, timed=timed)
@@ -191,14 +192,14 @@ class Adaptive:
         """
         made = None if outcome.get("cancelled") else _lesson(context, candidate, outcome, self._features(context))
         fine = made is not None and not outcome.get("error")
-        latency, service, work = map(_number, map(outcome.get, TIMES)) if fine else NO_TIMES
+        latency, service, work = map(number, TIMES, map(outcome.get, TIMES)) if fine else NO_TIMES
+        now = number("now", outcome.get("now") or context.get("now")) or 0.0
         row = self._loads.row(str(candidate["agent"]))
         sent = self._loads.back(str(context.get("task_id")), row, refresh=not fine)
         if made is None:
             return None
         if self._pacer is not None and made.cost is not None:
             self._pacer.spent(made.cost)
-        now = float(outcome.get("now") or context.get("now") or 0.0)
         if not fine:
             self._loads.failed(row, now)
         else:
@@ -251,9 +252,9 @@ class Adaptive:
     def _worth(self, context: Mapping[str, Any], now: float) -> tuple[float, float, float, float]:
         """Price, haste, what being late costs, and the seconds left."""
         haste, deadline = self._options.haste, context.get("deadline_s")
-        if deadline is None:
+        if deadline is None or deadline == math.inf:
             return self._price(context), haste, 0.0, 0.0
-        return self._price(context), haste, self._options.late, float(deadline) - now
+        return self._price(context), haste, self._options.late, (number("deadline_s", deadline) or 0.0) - now
 
     def _floor(self) -> float:
         """Share of decisions that belongs to all kinds alike."""
@@ -261,12 +262,10 @@ class Adaptive:
         return max(options.floor / (1.0 + self.decisions / options.floor_half_life), self.values.floor)
 
     def _price(self, context: Mapping[str, Any]) -> float:
-        price = context.get("lam")
+        price = number("lam", context.get("lam"))
         if price is None:
             return self._options.price if self._pacer is None else self._pacer.price
-        if not math.isfinite(float(price)):
-            raise ValueError(f"lam is {price}, it must be a finite number")
-        return float(price)
+        return price
 
     def _features(self, context: Mapping[str, Any]) -> Floats | None:
         """The caller's numbers, with those of the text behind them where that is asked for."""
@@ -297,11 +296,12 @@ class Adaptive:
         if last is not None and last.kinds == known and last.costs == costs and last.given == given:
             return last.fleet
         loads = self._loads
-        rows = [loads.row(str(one["agent"])) for one in given]
+        rows = [loads.row(agent_of(one)) for one in given]
         fleet = arranged(given, rows, self.values.number)
         for one, row in zip(given, rows, strict=True):
-            if one.get("slots") is not None:
-                loads.slots(row, _slots(one))
+            slots = slots_of(one)
+            if slots is not None:
+                loads.slots(row, slots)
         whole = candidates if isinstance(candidates, tuple) else None
         self._last = _Arranged(whole, list(given), costs, known, fleet)
         if whole is not None:
@@ -315,30 +315,17 @@ def _lesson(
     context: Mapping[str, Any], candidate: Mapping[str, Any], outcome: Mapping[str, Any], features: Floats | None
 ) -> Lesson:
     failed = bool(outcome.get("error")) or outcome.get("success") is False
-    quality = outcome.get("quality")
-    value = 0.0 if failed and quality is None else 1.0 if quality is None else float(quality)
-    if outcome.get("error"):
-        value = 0.0
+    quality = None if outcome.get("error") else number("quality", outcome.get("quality"))
+    value = 0.0 if failed and quality is None else 1.0 if quality is None else quality
     made = Lesson(
         id=str(context.get("task_id") or ""),
         kind=kind_of(candidate),
         task_type=str(context.get("task_type") or ""),
         features=None if features is None else tuple(features.tolist()),
         quality=value,
-        cost=_number(outcome.get("cost")),
-        seconds=_number(outcome.get("service")),
+        cost=number("cost", outcome.get("cost")),
+        seconds=number("service", outcome.get("service")),
         parent=parent_of(candidate),
     )
     made.check()
     return made
-
-
-def _slots(candidate: Mapping[str, Any]) -> float:
-    slots = float(candidate["slots"])
-    if not 0.0 < slots < math.inf:
-        raise ValueError(f"slots of {candidate.get('agent')!r} is {slots}, it must be a finite number above 0")
-    return slots
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

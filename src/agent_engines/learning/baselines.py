@@ -14,6 +14,7 @@ import numpy as np
 
 from .arrays import NDArrayInt
 from .features import Floats
+from .given import agent_of, cost_of, number, slots_of
 from .load import Loads, Sent
 
 PROBED = 3
@@ -34,19 +35,20 @@ class Baseline:
         self._turn = 0
 
     def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
-        """(agent, confidence, propensity). Raises ValueError when there is nobody."""
+        """(agent, confidence, propensity). Raises ValueError (nobody, or the field that cannot be used)."""
         if not candidates:
             raise ValueError("candidates is empty: there is nobody to choose from")
-        now = float(context.get("now") or 0.0)
-        rows = np.array([self._loads.row(str(one["agent"])) for one in candidates])
+        now = number("now", context.get("now")) or 0.0
+        costs = np.array([cost_of(one) for one in candidates])
+        rows = np.array([self._loads.row(agent_of(one)) for one in candidates])
         for one, row in zip(candidates, rows, strict=True):
-            if one.get("slots") is not None:
-                self._loads.slots(int(row), float(one["slots"]))
+            slots = slots_of(one)
+            if slots is not None:
+                self._loads.slots(int(row), slots)
         allowed = np.arange(len(rows))
         out = self._loads.ejected(rows, now)
         if out is not None and not out.all():
             allowed = np.flatnonzero(~out)
-        costs = np.array([float(one.get("cost") or 0.0) for one in candidates])
         at, probability = self._rule(self, rows[allowed], costs[allowed])
         place = int(allowed[at])
         row = int(rows[place])
@@ -54,19 +56,25 @@ class Baseline:
         return str(candidates[place]["agent"]), 1.0 - self._loads.error_share(row), probability
 
     def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        """Take in what came of one decision."""
-        row = self._loads.row(str(decision["agent"]))
+        """Take in what came of one decision. Raises ValueError naming what cannot be used; then nothing was taken in."""
+        agent = str(decision["agent"])
+        if "candidates" in decision and all(agent != str(one["agent"]) for one in decision["candidates"]):
+            raise ValueError(f"agent {agent!r} is not among the candidates of this decision")
+        now = number("now", outcome.get("now")) or 0.0
+        service, work = number("service", outcome.get("service")), number("work", outcome.get("work"))
+        row = self._loads.row(agent)
         self._loads.back(str(decision["context"].get("task_id")), row)
         if outcome.get("cancelled"):
             return
         if outcome.get("error"):
-            self._loads.failed(row, float(outcome.get("now") or 0.0))
+            self._loads.failed(row, now)
         else:
-            self._loads.succeeded(row, outcome.get("service"), outcome.get("work"), float(outcome.get("now") or 0.0))
+            self._loads.succeeded(row, service, work, now)
 
     def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None:
-        """A replica's load report."""
-        self._loads.reported(self._loads.row(agent), float(report.get("rif") or 0.0), now)
+        """A replica's load report. Raises ValueError naming what cannot be used."""
+        in_flight, at = number("rif", report.get("rif")) or 0.0, number("now", now) or 0.0
+        self._loads.reported(self._loads.row(agent), in_flight, at)
 
     def on_probe(self, agent: str, report: Mapping[str, Any], now: float) -> None:
         """The answer to a probe."""

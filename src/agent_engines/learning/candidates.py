@@ -9,6 +9,7 @@ import numpy as np
 
 from .arithmetic import Fleet
 from .arrays import Floats, NDArrayInt, Rows, together
+from .given import cost_of
 
 MOST_FILLING = 4
 
@@ -90,11 +91,3 @@ def parent_of(candidate: Mapping[str, Any]) -> str | None:
     """The kind whose experience it starts from while it has none of its own."""
     parent = candidate.get("parent")
     return None if parent is None else str(parent)
-
-
-def cost_of(candidate: Mapping[str, Any]) -> float:
-    """Raises ValueError naming the agent whose cost cannot be used."""
-    cost = float(candidate.get("cost") or 0.0)
-    if not 0.0 <= cost < float("inf"):
-        raise ValueError(f"cost of {candidate.get('agent')!r} is {cost}, it must be a finite number from 0 up")
-    return cost

@@ -82,7 +82,10 @@ def checked(features: object) -> Floats | None:
     """A finite float vector, or None when there is none. Raises ValueError naming what is wrong."""
     if features is None:
         return None
-    raw = np.asarray(features, dtype=np.float64, order="C")
+    try:
+        raw = np.asarray(features, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"features must be a flat list of numbers: {error}") from None
     if raw.ndim != 1:
         raise ValueError(f"features must be a flat list of numbers, not {raw.ndim}-dimensional")
     if raw.size == 0:

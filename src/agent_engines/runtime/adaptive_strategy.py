@@ -50,9 +50,10 @@ class Known(NamedTuple):
 class Spread:
     """Probabilities that may be drawn from again: nothing has changed that would make others worth computing."""
 
-    def __init__(self, field: Field, task_type: str, lessons: int, choice: Choice) -> None:
+    def __init__(self, field: Field, context: DecisionContext, lessons: int, choice: Choice) -> None:
         self.field = field
-        self.task_type = task_type
+        self.task_type = context.task_type
+        self.price = context.price
         self.lessons = lessons
         self.choice = choice
         self.places: list[int] = choice.weighed.best.tolist()
@@ -60,13 +61,23 @@ class Spread:
         self.best = int(choice.weighed.utility.argmax())
         self.left = REDRAWN
 
+    @classmethod
+    def of(cls, field: Field, context: DecisionContext, lessons: int, choice: Choice) -> Spread | None:
+        """None where somebody is full: drawn again it would keep tasks from him when he is not any more."""
+        made = cls(field, context, lessons, choice)
+        return made if made.free() else None
+
     def fits(self, context: DecisionContext, field: Field, lessons: int) -> bool:
-        """Whether it holds for one more task: same field and type, nothing learned, and everybody has a free slot."""
+        """Whether it holds for one more task: same field, type and price, nothing learned, and everybody has a free slot."""
         if self.left <= 0 or self.field is not field or self.task_type != context.task_type:
             return False
-        if self.lessons != lessons or context.deadline is not None:
+        if self.lessons != lessons or self.price != context.price or context.deadline is not None:
             return False
-        members = field.members
+        return self.free()
+
+    def free(self) -> bool:
+        """Whether everybody in it has a free slot."""
+        members = self.field.members
         return all(members[place].in_flight() < members[place].slots for place in self.places)
 
 
@@ -115,7 +126,7 @@ class AdaptiveStrategy:
         }
         choice = self._adaptive.choose(asked, field.mappings)
         if plain and len(field.members) <= FEW:
-            self._spread = Spread(field, context.task_type, self._learned.values.lessons, choice)
+            self._spread = Spread.of(field, context, self._learned.values.lessons, choice)
         candidates, place = _recorded(choice, context, field, moment)
         return Picked(
             agent=choice.agent,
@@ -125,7 +136,7 @@ class AdaptiveStrategy:
             candidates=candidates,
             place=place,
             eligible=field.agents if len(candidates) < len(field.agents) else (),
-            terms=self._terms,
+            terms=self._worth(context),
             ticket=Ticket(asked, field.mappings[choice.position]),
             state_sequence=self._learned.sequence,
         )
@@ -163,7 +174,8 @@ class AdaptiveStrategy:
         seconds = candidate.completion_ms / 1000.0
         force_setattr(candidate, "quality", known.quality)
         force_setattr(candidate, "doubt", known.width)
-        force_setattr(candidate, "score", known.quality - options.price * candidate.cost - options.haste * seconds)
+        price = options.price if context.price is None else context.price
+        force_setattr(candidate, "score", known.quality - price * candidate.cost - options.haste * seconds)
         force_setattr(candidate, "probability", 1.0)
         asked = {"task_id": context.task_id, "task_type": context.task_type, "features": None}
         return Picked(
@@ -173,7 +185,7 @@ class AdaptiveStrategy:
             explored=False,
             candidates=(candidate,),
             place=0,
-            terms=self._terms,
+            terms=self._worth(context),
             ticket=Ticket(asked, mapping, known.raw, known.confidence),
             state_sequence=self._learned.sequence,
         )
@@ -203,10 +215,14 @@ class AdaptiveStrategy:
             candidates=candidates,
             place=at,
             eligible=spread.field.agents if len(candidates) < len(spread.field.agents) else (),
-            terms=self._terms,
+            terms=self._worth(context),
             ticket=Ticket(asked, spread.field.mappings[place], raw, confidence),
             state_sequence=self._learned.sequence,
         )
+
+    def _worth(self, context: DecisionContext) -> dict[str, float]:
+        """What the utilities were made with: a tenant that is paced has a price of its own."""
+        return self._terms if context.price is None else {**self._terms, "price": context.price}
 
     def _believed(self, kind: str, task_type: str) -> Known:
         values = self._learned.values

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -69,6 +70,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_digest: str = ""
 
 
+class Parcel(NamedTuple):
+    """What travels in one message: `text` is a JSON list of so many lessons.
+
+    `message_id`: of several messages with the same one the bus keeps the first, for two minutes.
+    """
+
+    message_id: str
+    text: bytes
+    lessons: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonOptions:
     """`router`: this router's name; `version`: of what is learned, routers of another one are not compared with.
@@ -113,6 +125,10 @@ class Lessons:
         self._log = telemetry.log("intelligence")
         self._background = Background(self._log)
         self._waiting: deque[Lesson] = deque()
+        self._single: deque[Lesson] = deque()
+        """Those another router may teach too: each travels alone, under a name all routers give it."""
+        self._began = clock.now()
+        self._sent = 0
         self._news = asyncio.Event()
         self._reload = asyncio.Event()
         self._reloaded_at = float("-inf")
@@ -136,18 +152,18 @@ class Lessons:
             self._listening = None
         await self._background.stop()
         try:
-            while self._waiting:
+            while self._waits:
                 await self._publish(self._next())
         except AgentEnginesError as error:
-            self._log.info("Some lessons were not taught", lessons=len(self._waiting), error=str(error))
+            self._log.info("Some lessons were not taught", lessons=self._waits, error=str(error))
 
     def teach(self, lesson: Lesson) -> None:
         """Let every router learn this, in the order of the log."""
-        self._waiting.append(lesson)
-        if len(self._waiting) > MOST_WAITING:
-            self._waiting.popleft()
-            self._telemetry.count("routing_lessons_lost_total", reason="waiting")
-        self._news.set()
+        self._take_up(self._waiting, lesson)
+
+    def teach_once(self, lesson: Lesson) -> None:
+        """Let every router learn this once, whichever of them teaches it within two minutes. `lesson.id` names it."""
+        self._take_up(self._single, lesson)
 
     def standing(self) -> Standing:
         """Where this router is now."""
@@ -278,31 +294,50 @@ class Lessons:
             if self._options.gather_seconds > 0:
                 await self._clock.sleep(self._options.gather_seconds)
             self._news.clear()
-            while self._waiting:
+            while self._waits:
                 await self._insist(self._next())
 
-    def _next(self) -> list[Lesson]:
-        return [self._waiting.popleft() for _ in range(min(MOST_IN_MESSAGE, len(self._waiting)))]
+    @property
+    def _waits(self) -> int:
+        return len(self._waiting) + len(self._single)
 
-    async def _insist(self, lessons: list[Lesson]) -> None:
+    def _take_up(self, waiting: deque[Lesson], lesson: Lesson) -> None:
+        waiting.append(lesson)
+        if len(waiting) > MOST_WAITING:
+            waiting.popleft()
+            self._telemetry.count("routing_lessons_lost_total", reason="waiting")
+        self._news.set()
+
+    def _next(self) -> Parcel:
+        """What is sent next. Raises IndexError when nothing waits."""
+        if self._single:
+            lesson = self._single.popleft()
+            return Parcel(_digest(lesson.id.encode()), _encode([lesson]), 1)
+        waiting = self._waiting
+        lessons = [waiting.popleft() for _ in range(min(MOST_IN_MESSAGE, len(waiting)))]
+        text = _encode(lessons)
+        # Not by the names of its lessons: those of a task's two attempts have the same one and are no copies.
+        self._sent += 1
+        name = f"{self._options.router}|{self._began!r}|{self._sent}|"
+        return Parcel(_digest(name.encode() + text), text, len(lessons))
+
+    async def _insist(self, parcel: Parcel) -> None:
         pause = FIRST_PAUSE
         for _ in range(PUBLISH_TRIES):
             try:
-                await self._publish(lessons)
+                await self._publish(parcel)
                 return
             except Unavailable as error:
-                self._log.debug("Lessons wait for the bus", lessons=len(lessons), error=str(error))
+                self._log.debug("Lessons wait for the bus", lessons=parcel.lessons, error=str(error))
             await self._clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._telemetry.count("routing_lessons_lost_total", len(lessons), reason="bus")
+        self._telemetry.count("routing_lessons_lost_total", parcel.lessons, reason="bus")
 
-    async def _publish(self, lessons: list[Lesson]) -> None:
+    async def _publish(self, parcel: Parcel) -> None:
         """Sent again under the same id, so that the bus drops a copy. Raises Unavailable."""
-        text = _encode(lessons)
-        data = _encode(LessonMessage(seal=self._capabilities.seal(text), lessons=msgspec.Raw(text)))
-        names = "|".join(lesson.id for lesson in lessons)
-        message_id = blake2b(f"{self._options.router}|{names}".encode(), digest_size=16).hexdigest()
-        await self._bus.lessons.publish(self._options.router, data, message_id)
+        seal = self._capabilities.seal(parcel.text)
+        data = _encode(LessonMessage(seal=seal, lessons=msgspec.Raw(parcel.text)))
+        await self._bus.lessons.publish(self._options.router, data, parcel.message_id)
 
     async def _tell_for_ever(self) -> None:
         while True:
@@ -343,3 +378,7 @@ class Lessons:
             return known != told.digest
         known = self._checkpoints.get(told.checkpoint)
         return known is not None and known != told.checkpoint_digest
+
+
+def _digest(name: bytes) -> str:
+    return blake2b(name, digest_size=16).hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from agent_engines.domain.messages import ReportKind
+from agent_engines.domain.messages import Judge, ReportKind
 from agent_engines.domain.tasks import TaskError, TaskStatus
 
 
@@ -25,6 +25,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quality: float | None = None
     cost: float | None = None
     tokens: int | None = None
+    judge: Judge | None = None
+    """Of feedback: who said it."""
 
 
 class _Outcomes(msgspec.Struct, frozen=True):

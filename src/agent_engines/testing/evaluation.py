@@ -10,6 +10,7 @@ import numpy as np
 from agent_engines.domain.off_policy import Estimate, doubly_robust, gain, ips, snips, weights
 from agent_engines.learning.adaptive import Adaptive, Options
 from agent_engines.learning.baselines import RULES, Baseline
+from agent_engines.learning.given import number
 from agent_engines.learning.reward_model import cross_fitted
 
 MOST_RACES = 10_000
@@ -57,7 +58,8 @@ class AdaptivePolicy:
     def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         """`decision`: context, candidates, agent, confidence, propensity; `outcome`: quality, success, error, cost, ...
 
-        Raises ValueError (an agent that was no candidate, a quality outside 0..1).
+        Every call teaches: whoever may hear of an outcome twice keeps the once. Raises ValueError (an agent that was no
+        candidate, a quality outside 0..1, a number that is none); then nothing was taken in.
         """
         agent = decision["agent"]
         if self._second and not outcome.get("error") and not outcome.get("cancelled"):
@@ -71,8 +73,8 @@ class AdaptivePolicy:
         raise ValueError(f"agent {agent!r} is not among the candidates of this decision")
 
     def on_report(self, agent: str, report: Mapping[str, Any], now: float) -> None:
-        """A replica's load report: rif, lat, util, rate."""
-        self._policy.report(agent, float(report.get("rif") or 0.0), now)
+        """A replica's load report: rif, lat, util, rate. Raises ValueError naming what cannot be used."""
+        self._policy.report(agent, number("rif", report.get("rif")) or 0.0, number("now", now) or 0.0)
 
     def on_probe(self, agent: str, report: Mapping[str, Any], now: float) -> None:
         """The answer to a probe."""
@@ -94,6 +96,8 @@ def policy(name: str, seed: int = 0, **options: Any) -> Policy:
     """Any strategy by name: adaptive, random, round_robin, least_loaded, ... Raises ValueError naming those there are."""
     if name == "adaptive":
         return AdaptivePolicy(seed=seed, **options)
+    if name not in RULES:
+        raise ValueError(f"there is no strategy {name!r}; there are {', '.join(sorted(STRATEGIES))}")
     return Baseline(name, seed=seed, routers=int(options.get("routers", 1)))
 
 
@@ -145,9 +149,18 @@ def _columns(logs: Sequence[Mapping[str, Any]], target: Target) -> tuple[list[Ro
     chosen = [_position(log, place) for place, log in enumerate(logs)]
     weight = weights(
         [float(shares[at]) for shares, at in zip(wanted, chosen, strict=True)],
-        [float(log["propensity"]) for log in logs],
+        [_told(log, "propensity", place) for place, log in enumerate(logs)],
     )
-    return wanted, weight, np.array([float(log["reward"]) for log in logs])
+    return wanted, weight, np.array([_told(log, "reward", place) for place, log in enumerate(logs)])
+
+
+def _told(log: Mapping[str, Any], field: str, place: int) -> float:
+    told = number(f"row {place}: {field}", log.get(field))
+    if told is None:
+        raise ValueError(f"row {place}: {field} is missing")
+    if field == "propensity" and not 0.0 < told <= 1.0:
+        raise ValueError(f"row {place}: propensity {told} is not in (0, 1]")
+    return told
 
 
 def _predicted(logs: Sequence[Mapping[str, Any]], wanted: Sequence[Rows], reward: Rows) -> tuple[Rows, Rows]:

@@ -20,13 +20,20 @@ def check_policy(make: Callable[[int], RoutingPolicy], *, seed: int = 0) -> None
     changes nothing it is given, answers alike when made again from the same seed, and never claims to be certain of a
     choice that it did not always make. One that hedges answers with seconds or None.
     """
-    first, second = _answers(make(seed), seed), _answers(make(seed), seed)
+    first, second = _answers(_made(make, seed), seed), _answers(_made(make, seed), seed)
     if first != second:
         at = next(at for at, (one, other) in enumerate(zip(first, second, strict=True)) if one != other)
         raise ContractViolation(
             f"made twice from one seed it chose {first[at]} and then {second[at]}: take chance from the seed"
         )
-    _check_certainty(make(seed), seed)
+    _check_certainty(_made(make, seed), seed)
+
+
+def _made(make: Callable[[int], RoutingPolicy], seed: int) -> RoutingPolicy:
+    try:
+        return make(seed)
+    except Exception as error:
+        raise ContractViolation(f"it could not be made from seed {seed}, as the router makes it: {error!r}") from error
 
 
 def _answers(policy: RoutingPolicy, seed: int) -> list[tuple[str, float, float]]:
@@ -108,6 +115,7 @@ def _candidate(agent: str, rng: Random) -> dict[str, Any]:
     return {
         "agent": agent,
         "cls": agent,
+        "parent": rng.choice([None, "older"]),
         "cost": rng.choice([0.0, rng.random()]),
         "slots": slots,
         "in_flight": rng.randint(0, 2 * slots),
