@@ -19,3 +19,5 @@ if __name__ == "__main__":
         asyncio.run(migrate(load_config().postgres_url))
     except AgentEnginesError as error:
         sys.exit(redacted_text(str(error)))
+    except Exception as error:
+        sys.exit(redacted_text(f"{type(error).__name__}: {error}"))
