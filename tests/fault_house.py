@@ -53,11 +53,22 @@ def scaled(count: int, *, full: int | None = None) -> int:
 def environment(directory: Path, **more: str) -> dict[str, str]:
     """For `engines up`: short leases, and the fault engine can be imported and writes to `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    return {"ENGINES_LEASE_SECONDS": str(LEASE_SECONDS), "FAULT_DIR": str(directory), "PYTHONPATH": str(HERE), **more}
+    # What the caller put there already is what is tested.
+    path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    return {"ENGINES_LEASE_SECONDS": str(LEASE_SECONDS), "FAULT_DIR": str(directory), "PYTHONPATH": path, **more}
 
 
 async def verdict(
-    test: str, system: Running, load: Load, nemesis: Nemesis, *, settle: float = SETTLE_SECONDS + LEASE_SECONDS
+    test: str,
+    system: Running,
+    load: Load,
+    nemesis: Nemesis,
+    *,
+    settle: float = SETTLE_SECONDS + LEASE_SECONDS,
+    alone: bool = True,
 ) -> Verdict:
-    """Wait until every accepted task has its end, at most `settle` seconds, then count and check the history."""
-    return await chaos.verdict(test, system, load, nemesis, settle=settle, seed=SEED)
+    """Wait until every accepted task has its end, at most `settle` seconds, then count and check the history.
+
+    `alone` False: the system served other loads before, only rows of this one are judged.
+    """
+    return await chaos.verdict(test, system, load, nemesis, settle=settle, seed=SEED, alone=alone)

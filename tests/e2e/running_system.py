@@ -87,6 +87,11 @@ def finished(http: httpx2.Client, task_id: str, seconds: float = 30) -> dict[str
     return answer.json()
 
 
+def beside(directory: Path) -> str:
+    """PYTHONPATH with one folder more: what the caller put there is what is tested."""
+    return os.pathsep.join(filter(None, (str(directory), os.environ.get("PYTHONPATH"))))
+
+
 @contextmanager
 def system(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[System]:
     """`engines up` in a process group of its own, ready when the block starts and gone when it ends."""
@@ -98,7 +103,7 @@ def system(data_dir: Path, *options: str, environment: dict[str, str] | None = N
             stdout=output,
             stderr=output,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(HERE), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": beside(HERE), **(environment or {})},
         )
     running = System(process, data_dir, log)
     try:

@@ -47,7 +47,7 @@ def test_an_agent_can_be_drained_and_resumed(fleet: System) -> None:
     """A drained agent is not chosen; a resumed one is."""
     try:
         assert fleet.engines("agents", "drain", "misbehaving").returncode == 0
-        refused = fleet.engines("submit", "plain", "--payload", '{"a": 1, "b": 2}', "--wait")
+        refused = fleet.engines("submit", "plain", "--payload", '{"a": 1, "b": 2}', "--wait", "--patience", "0")
         assert refused.returncode != 0
         assert "drain" in refused.stderr
     finally:

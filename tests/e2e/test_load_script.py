@@ -17,7 +17,7 @@ def test_every_answer_of_the_load_script_is_200(fleet: System, tmp_path: Path) -
     summary = tmp_path / "summary.json"
     k6 = Path(sys.executable).with_name("k6")
     command = [str(k6), "run", "--no-usage-report", "--quiet", f"--summary-export={summary}"]
-    stages = ["-e", f"BASE_URL={fleet.url}", "-e", "RAMP=2s", "-e", "HOLD=5s", "-e", "DOWN=1s"]
+    stages = ["-e", f"BASE_URL={fleet.url}", "-e", "RAMP=2s", "-e", "HOLD=2s", "-e", "DOWN=1s"]
     script = ROOT / "benchmarks" / "k6" / "route_task.js"
     done = subprocess.run([*command, *stages, str(script)], capture_output=True, text=True, timeout=90, check=False)
     assert summary.exists(), done.stderr

@@ -56,7 +56,7 @@ class Place:
 async def place(tmp_path: Path, postgres_url: str, nats_url: str) -> Any:
     await migrate(postgres_url)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Liar)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     yield Place(tmp_path, url, {"postgres_url": postgres_url, "nats_url": nats_url, "pids": {}})

@@ -56,6 +56,8 @@ TASK = {
     "completed_at": None,
     "trace_id": None,
 }
+SWIFT = {"poll_interval": 0.01}
+"""Seconds after which a server notices that it is told to stop; every test waits for that."""
 Reply = tuple[int, Any]
 
 
@@ -89,7 +91,7 @@ class Server:
                 """Quiet."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, kwargs=SWIFT, daemon=True).start()
 
     @staticmethod
     def nothing(path: str) -> Reply:
@@ -296,15 +298,21 @@ def test_what_is_not_there_or_not_possible_is_exit_1(server: Server, engines: Ru
     assert (code, one_line(err)) == (1, "it has ended")
 
 
-def test_no_agent_is_a_failure_and_not_an_unreachable_server(
-    server: Server, engines: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent_engines.cli.submit.SUBMIT_PATIENCE_SECONDS", 0.0)
+def test_no_agent_is_a_failure_and_not_an_unreachable_server(server: Server, engines: Run) -> None:
     refused = {"type": "/docs#problem-no-eligible-agent", "status": 503, "detail": "nobody can do this"}
     server.answers["POST", "/v1/tasks:batch"] = (503, refused)
-    code, _, err = engines("submit", "echo")
+    code, _, err = engines("submit", "echo", "--patience", "0")
     assert code == 1
     assert "nobody can do this" in one_line(err)
+    assert len(server.requests) == 1
+
+
+def test_a_refused_submission_is_tried_again_while_its_patience_lasts(server: Server, engines: Run) -> None:
+    refused = {"type": "/docs#problem-no-eligible-agent", "status": 503, "detail": "nobody can do this"}
+    answers = iter([(503, refused), (202, {"results": [ACCEPTED]})])
+    server.answers["POST", "/v1/tasks:batch"] = lambda _: next(answers)
+    assert engines("submit", "echo", "--patience", "2")[0] == 0
+    assert len(server.requests) == 2
 
 
 def test_submit_sends_payload_and_options(server: Server, engines: Run, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ async def _all_there(transport: HttpTransport, expected: set[str]) -> bool:
 async def _migrated(environment: dict[str, str]) -> None:
     """Bring the schema up in a process of its own, so that this one stays small. Raises EmbeddedServerError."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agent_engines.cli", "db", "migrate"),
+        *(sys.executable, "-m", "agent_engines.bootstrap.bring_schema_up"),
         env=environment,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
@@ -164,7 +164,7 @@ async def _migrated(environment: dict[str, str]) -> None:
         await process.wait()
         raise
     if process.returncode:
-        reason = complaint.decode(errors="replace").strip().removeprefix("engines: ")
+        reason = complaint.decode(errors="replace").strip()
         raise EmbeddedServerError(f"the database schema could not be brought up: {reason or 'no reason was given'}")
 
 

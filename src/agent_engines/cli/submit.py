@@ -94,6 +94,9 @@ async def submit(  # noqa: PLR0917 - options of a command
     wait_seconds: Annotated[
         float | None, typer.Option(min=0.001, help="Wait at most so long.", show_default=False)
     ] = None,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds to try again while nobody can take it; 0: know at once.")
+    ] = SUBMIT_PATIENCE_SECONDS,
 ) -> None:
     """Submit one task, or many from a file. Durable when it says so."""
     needs = parsed_json(requirements, "--requirements") if requirements else {}
@@ -102,7 +105,7 @@ async def submit(  # noqa: PLR0917 - options of a command
     run_at = moment_given(at, delay, time.time())
     terms = (tenant, budget_given(budget), Affinity(key=affinity) if affinity is not None else None)
     options = Options(task_type, priority, needs, timeout_seconds, max_attempts, run_at, strategy, *terms)
-    session.retry_seconds = SUBMIT_PATIENCE_SECONDS
+    session.retry_seconds = patience
     if file is not None:
         if payload is not None or idempotency_key is not None:
             raise InvalidRequest("--file goes without --payload and --idempotency-key: each line has its own")
