@@ -92,13 +92,15 @@ def system(data_dir: Path, *options: str, environment: dict[str, str] | None = N
     """`engines up` in a process group of its own, ready when the block starts and gone when it ends."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "up.log"
+    # The caller's path stays: without it the system would be the installed one and not the one under test.
+    python_path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
     with log.open("a") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "agent_engines.cli", "up", "--data-dir", str(data_dir), "--port", "0", *options],
             stdout=output,
             stderr=output,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(HERE), **(environment or {})},
+            env={**os.environ, "PYTHONPATH": python_path, **(environment or {})},
         )
     running = System(process, data_dir, log)
     try:

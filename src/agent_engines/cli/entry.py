@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from agent_engines.client.transport import Unreachable
 from agent_engines.domain.errors import (
     AgentEnginesError,
     ConfigurationError,
@@ -71,7 +72,10 @@ def _line(error: Exception) -> str:
         return f"{text}; nothing was accepted, try again in {error.retry_after:g} s or add agents"
     if isinstance(error, NoEligibleAgent):
         return f"{text}; `engines agents list` shows who is there"
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Unreachable):
+        # A named part is away, behind a system that may well run: starting another system would be the wrong advice.
+        return f"{text}; is that server running? `engines status` shows what is down"
+    if isinstance(error, Unreachable):
         return f"{text}; is it running? `engines up` starts everything here, --url or ENGINES_URL name another place"
     if isinstance(error, AgentEnginesError):
         return text
