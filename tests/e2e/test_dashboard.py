@@ -132,6 +132,15 @@ def test_an_agent_without_work_says_why_and_claims_no_success(fleet: System, pag
     assert "100" not in page.locator("tr.more").inner_text()
 
 
+def test_what_is_wrong_stands_first_among_many(fleet: System, page: Page) -> None:
+    """A lost agent is not looked for below two hundred others."""
+    others = [{**AGENT, "name": f"agent-{number:03}"} for number in range(200)]
+    answers(page, {**OVERVIEW, "agents": [*others, {**AGENT, "name": "z-lost", "status": "lost"}]})
+    page.goto(f"{fleet.url}/")
+    page.get_by_text("201 agents, 0 replicas, 1 not well").wait_for(timeout=15_000)
+    assert page.locator("#fleet-rows .name").first.inner_text() == "z-lost"
+
+
 def test_reasons_beside_long_names_stay_readable_on_a_telephone(fleet: System, page: Page) -> None:
     """The longest name an agent may have leaves room for why it could not be chosen."""
     decision = {

@@ -75,7 +75,9 @@ class Routes:
                     methods, params = candidate, match.groupdict()
                     break
             else:
-                raise NotFound("there is nothing at this path; /docs lists what there is")
+                raise NotFound(
+                    "there is nothing at this path, or an id in it has not the form of one; /docs lists what there is"
+                )
         operation = methods.get(method)
         if operation is None:
             raise MethodNotAllowed(method, sorted(methods))

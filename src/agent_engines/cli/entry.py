@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from agent_engines.client.transport import Unreachable
 from agent_engines.domain.errors import (
     AgentEnginesError,
     ConfigurationError,
@@ -17,6 +16,7 @@ from agent_engines.domain.errors import (
     NoEligibleAgent,
     QueueFull,
     Unavailable,
+    Unreachable,
 )
 from agent_engines.domain.redaction import redacted_text
 

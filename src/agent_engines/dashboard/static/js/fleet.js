@@ -11,11 +11,14 @@ let latest = null;
 export function renderFleet(overview) {
   latest = overview;
   // Engines without task types (performance, optimizing) are part of the house, not of the fleet.
-  const agents = overview.agents.filter((agent) => agent.capabilities?.length || agent.agent_type === "custom");
+  const all = overview.agents.filter((agent) => agent.capabilities?.length || agent.agent_type === "custom");
+  // Who looks during an incident must not have to search: what is wrong stands first, each part in its order.
+  const ill = all.filter(unwell);
+  const agents = [...ill, ...all.filter((agent) => !unwell(agent))];
   $("fleet-empty").hidden = agents.length > 0;
   $("fleet").hidden = agents.length === 0;
   const replicas = agents.reduce((sum, agent) => sum + (agent.replicas?.length ?? 0), 0);
-  setText($("fleet-note"), agents.length ? `${plural(agents.length, "agent")}, ${plural(replicas, "replica")}` : "");
+  setText($("fleet-note"), agents.length ? `${plural(agents.length, "agent")}, ${plural(replicas, "replica")}${ill.length ? `, ${count(ill.length)} not well` : ""}` : "");
   const rows = agents.flatMap((agent) => [
     { key: `agent:${agent.name}`, agent, more: false },
     ...(opened.has(agent.name) ? [{ key: `more:${agent.name}`, agent, more: true }] : []),
@@ -73,6 +76,8 @@ function fillRow(row, agent, { performance, scaling }) {
   setText(p95, milliseconds(figures.p95_ms));
   setAttribute(p95, "class", `num ${figures.anomalies?.length ? "tone-warn" : ""}`);
 }
+
+const unwell = (agent) => agent.status !== "healthy" || (agent.breaker ?? "closed") !== "closed" || Boolean(cause(agent));
 
 /** Why an agent gets no work, or less: what its breaker says, and replicas that rest by themselves. */
 function cause(agent) {
