@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from agent_engines.domain import subjects
+from agent_engines.domain.errors import Unavailable
 from api_house import House, house_fixture, open_house
 
 house = house_fixture()
@@ -69,11 +70,28 @@ async def test_the_overview_has_it_all_in_one_answer(house: House) -> None:
     answer = await house.http.get("/v1/overview")
     assert answer.status_code == 200
     body = answer.json()
-    assert list(body) == ["agents", "performance", "scaling", "counts", "decisions", "server_time"]
+    assert list(body) == ["agents", "performance", "scaling", "counts", "decisions", "problem", "server_time"]
+    assert body["problem"] is None
     assert "worker-1" in {agent["name"] for agent in body["agents"]}
     assert body["counts"]["success"] >= 1
     assert body["decisions"][0]["request_id"] == done["request_id"]
     assert body["server_time"].endswith("Z")
+
+
+async def test_the_overview_tells_the_fleet_and_the_cause_while_the_database_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> dict[str, int]:
+        raise Unavailable("postgres does not answer")
+
+    monkeypatch.setattr(house.service, "counts", away)
+    # The answer of the moment before is shared with whoever asks now.
+    monkeypatch.setattr("agent_engines.api.overview.FRESH_SECONDS", 0.0)
+    answer = await house.http.get("/v1/overview")
+    body = answer.json()
+    assert answer.status_code == 200
+    assert "worker-1" in {agent["name"] for agent in body["agents"]}
+    assert (body["counts"], body["decisions"], body["problem"]) == (None, None, "postgres does not answer")
 
 
 async def test_many_who_look_at_once_cost_one_look(house: House) -> None:

@@ -315,6 +315,16 @@ def test_a_refused_submission_is_tried_again_while_its_patience_lasts(server: Se
     assert len(server.requests) == 2
 
 
+def test_a_system_that_lacks_a_part_is_not_to_be_started_again(server: Server, engines: Run) -> None:
+    down = {"type": "/docs#problem-unavailable", "status": 503, "detail": "postgres does not answer"}
+    server.answers["GET", "/v1/tasks"] = (503, down)
+    code, _, err = engines("tasks", "list")
+    assert code == 3
+    assert "postgres does not answer" in one_line(err)
+    assert "`engines status` shows what is down" in err
+    assert "engines up" not in err
+
+
 def test_submit_sends_payload_and_options(server: Server, engines: Run, tmp_path: Path) -> None:
     server.answers["POST", "/v1/tasks:batch"] = (202, {"results": [ACCEPTED]})
     (tmp_path / "p.json").write_text('{"from": "file"}')
@@ -495,6 +505,12 @@ def test_top_shows_one_picture_when_nobody_looks(server: Server, engines: Run) -
     assert all(word in out for word in ("12.5 tasks/s", "success 7", "echo"))
     server.answers["GET", "/v1/overview"] = (200, {**overview, "performance": None})
     assert "the performance engine does not run" in engines("top", "--once")[1]
+    away = {"counts": None, "decisions": None, "problem": "postgres does not answer"}
+    server.answers["GET", "/v1/overview"] = (200, {**overview, **away})
+    code, out, _ = engines("top")
+    assert code == 0
+    assert all(word in out for word in ("postgres does not answer", "echo", "counts unknown"))
+    assert "no tasks yet" not in out
 
 
 def test_config_show_masks_secrets_and_names_sources(

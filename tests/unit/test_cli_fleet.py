@@ -10,8 +10,8 @@ import pytest
 
 from agent_engines.adapters.embedded import Endpoints
 from agent_engines.cli.fleet import Member, child_environment, members
-from agent_engines.cli.installation import Installation, free_port
-from agent_engines.cli.up import announce
+from agent_engines.cli.installation import free_port
+from agent_engines.cli.up import described, trial
 from agent_engines.config import load_config
 from agent_engines.domain.errors import ConfigurationError
 
@@ -69,18 +69,6 @@ def test_a_member_is_run_by_this_python() -> None:
     )
 
 
-@pytest.mark.parametrize(("agent", "said"), [("echo", "engines submit echo "), ("hello", "engines agents list ")])
-def test_the_first_step_shown_is_one_that_works_here(
-    agent: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = load_config({}, flags={"ENGINES_DATA_DIR": str(tmp_path)})
-    running = Endpoints(nats_url="n", postgres_url="p", redis_url="r", pids={f"agent:{agent}:1": 1, "intelligence": 2})
-    announce(Installation(config, [], 1234), running)
-    (step,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("try"))
-    assert said in step
-    assert "--url http://127.0.0.1:1234" in step
-
-
 def test_a_taken_port_is_told_before_anything_starts() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -93,3 +81,20 @@ def test_a_taken_port_is_told_before_anything_starts() -> None:
 
 def test_port_0_takes_a_free_one() -> None:
     assert free_port(load_config({"AGENT_HTTP_PORT": "0"}, Path("/nonexistent/.env"))) > 0
+
+
+def test_what_up_suggests_to_try_is_something_its_agents_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody echoes where `up` was given another engine: a task nobody performs waits in vain."""
+    (tmp_path / "greeter.py").write_text(
+        "from agent_engines import Engine\n"
+        "engine = Engine('hello')\n"
+        "@engine.task('greet')\n"
+        "async def greet(payload: dict) -> dict: return payload\n"
+        "print('users may print')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    agent, performed = described("greeter:engine")
+    assert (agent, performed) == ("hello", ["greet"])
+    assert trial(performed) == "greet --payload '{...}'"
+    assert trial(["echo"]) == "echo --payload '{\"hello\": 1}'"
+    assert trial([]) is None

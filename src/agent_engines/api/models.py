@@ -361,11 +361,15 @@ class Listing(msgspec.Struct, Generic[Item], frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the dashboard's first page needs, in one answer. A report is null when its engine does not run."""
+    """Everything the dashboard's first page needs, in one answer. A report is null when its engine does not run.
+
+    While the database does not answer, `counts` and `decisions` are null and `problem` says why; the rest is still told.
+    """
 
     agents: list[AgentBody]
     performance: dict[str, Any] | None
     scaling: dict[str, Any] | None
-    counts: dict[str, int]
-    decisions: list[DecisionBody]
+    counts: dict[str, int] | None
+    decisions: list[DecisionBody] | None
+    problem: str | None
     server_time: str

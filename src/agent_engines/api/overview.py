@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from agent_engines.domain.errors import AgentEnginesError
+from agent_engines.domain.errors import AgentEnginesError, Unavailable
 from agent_engines.ports.clock import Clock
 from agent_engines.ports.ledger import DecisionFilter
 from agent_engines.ports.service import IntelligenceService
@@ -20,6 +20,8 @@ FRESH_SECONDS = 0.5
 """Ten open dashboards cost no more than one."""
 REPORT_SECONDS = 1.0
 """An engine that is slower is shown as absent; the page asks again soon."""
+RECORDS_SECONDS = 3.0
+"""A database that is slower is told as a problem: whoever looks during an outage must see the fleet at once."""
 DECISIONS = 20
 
 
@@ -55,11 +57,8 @@ class OverviewRoutes:
         return Reply(200, await asyncio.shield(self._made), b"application/json")
 
     async def _make(self) -> bytes:
-        performance, scaling, counts, page = await asyncio.gather(
-            self._report("report"),
-            self._report("scaling"),
-            self._service.counts(),
-            self._service.decisions(DecisionFilter(limit=DECISIONS)),
+        performance, scaling, (counts, decisions, problem) = await asyncio.gather(
+            self._report("report"), self._report("scaling"), self._records()
         )
         return encode(
             Overview(
@@ -67,10 +66,24 @@ class OverviewRoutes:
                 performance=performance,
                 scaling=scaling,
                 counts=counts,
-                decisions=[DecisionBody.of(decision) for decision in page.items],
+                decisions=decisions,
+                problem=problem,
                 server_time=iso_always(self._clock.now()),
             )
         )
+
+    async def _records(self) -> tuple[dict[str, int] | None, list[DecisionBody] | None, str | None]:
+        """Counts, the last decisions, and why there are none."""
+        try:
+            async with asyncio.timeout(RECORDS_SECONDS):
+                counts, page = await asyncio.gather(
+                    self._service.counts(), self._service.decisions(DecisionFilter(limit=DECISIONS))
+                )
+        except Unavailable as error:
+            return None, None, str(error)
+        except TimeoutError:
+            return None, None, f"the database did not answer within {RECORDS_SECONDS:g} s"
+        return counts, [DecisionBody.of(decision) for decision in page.items], None
 
     async def _report(self, what: str) -> dict[str, Any] | None:
         try:

@@ -81,7 +81,7 @@ async def demo(
         session.print(summary, lambda: console().print(end_table(summary)))
         sys.stdout.flush()
         if keep:
-            announce(installation, endpoints)
+            announce(installation, endpoints, None)
             await asyncio.Event().wait()
 
     finished = await installation.run(work)

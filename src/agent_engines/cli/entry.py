@@ -16,6 +16,7 @@ from agent_engines.domain.errors import (
     NoEligibleAgent,
     QueueFull,
     Unavailable,
+    Unreachable,
 )
 from agent_engines.domain.redaction import redacted_text
 
@@ -72,10 +73,12 @@ def _line(error: Exception) -> str:
         return f"{text}; nothing was accepted, try again in {error.retry_after:g} s or add agents"
     if isinstance(error, NoEligibleAgent):
         return f"{text}; `engines agents list` shows who is there"
-    if type(error) is Unavailable:
-        # One of the servers itself, asked without a router; what the client's transports raise are kinds of their own.
-        return f"{text}; is it running? `engines config show` tells which address is used, and where it came from"
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, Unreachable):
+        # A named part is away, behind a system that may well run: starting another system would be the wrong advice.
+        return (
+            f"{text}; is it running? `engines status` shows what is down, `engines config show` which address is used"
+        )
+    if isinstance(error, Unreachable):
         return f"{text}; is it running? `engines up` starts everything here, --url or ENGINES_URL name another place"
     if isinstance(error, AgentEnginesError):
         return text

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from agent_engines.client.transport import Unreachable
 from agent_engines.config.client_url import read_endpoints
+from agent_engines.domain.errors import Unreachable
 from agent_engines.domain.redaction import redacted_text
 
 from .session import DataDirOption, Session, command

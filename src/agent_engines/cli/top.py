@@ -66,13 +66,15 @@ def frame(overview: dict[str, Any]) -> Group:
         figure = figures.get(name, {})
         measured = pick(figure, "rate_per_s", "error_rate", "p50_ms", "p95_ms", "p99_ms")
         rows.append([name, status, breaker, replicas, running, figure.get("queue", queued), *measured])
-    counts = "  ".join(f"{status} {count}" for status, count in overview.get("counts", {}).items())
-    decisions = [pick(one, *DECISIONS) for one in overview.get("decisions", [])[:SHOWN_DECISIONS]]
+    problem = overview.get("problem")
+    counts = "  ".join(f"{status} {count}" for status, count in (overview.get("counts") or {}).items())
+    decisions = [pick(one, *DECISIONS) for one in (overview.get("decisions") or [])[:SHOWN_DECISIONS]]
     fleet = performance.get("fleet", {})
-    head = (
-        f"{overview.get('server_time', '')}   {fleet.get('rate_per_s') or 0:.1f} tasks/s   {counts or 'no tasks yet'}"
-    )
+    known = counts or ("counts unknown" if problem else "no tasks yet")
+    head = f"{overview.get('server_time', '')}   {fleet.get('rate_per_s') or 0:.1f} tasks/s   {known}"
     parts = [Text(head, style="bold"), Text(), table(AGENTS, rows), Text(), table(DECISIONS, decisions)]
+    if problem:
+        parts[1:1] = [Text(f"{problem}: counts and decisions cannot be read", style="red")]
     if not performance:
         parts.append(Text("the performance engine does not run: no rates", style="yellow"))
     return Group(*parts)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -51,7 +52,14 @@ async def up(
     for warning in config.warnings:
         typer.echo(f"engines: {warning}", err=True)
     http_port = free_port(config)
-    fleet = members(engine or [], http_port, _agent_id_of)
+    task_types: list[str] = []
+
+    def agent_id_of(target: str) -> str:
+        agent_id, performed = described(target)
+        task_types.extend(performed)
+        return agent_id
+
+    fleet = members(engine or [], http_port, agent_id_of)
     installation = Installation(config, fleet, http_port, ephemeral=ephemeral)
 
     async def stay(endpoints: Endpoints) -> None:
@@ -59,14 +67,14 @@ async def up(
             print_json(endpoints)
             sys.stdout.flush()
         else:
-            announce(installation, endpoints)
+            announce(installation, endpoints, trial(task_types))
         await asyncio.Event().wait()
 
     await installation.run(stay)
 
 
-def announce(installation: Installation, endpoints: Endpoints) -> None:
-    """Where everything is, for a person."""
+def announce(installation: Installation, endpoints: Endpoints, tried: str | None) -> None:
+    """Where everything is, for a person; `tried`: arguments of `engines submit` that do something here."""
     url = installation.http_url
     show_details(
         {
@@ -75,26 +83,27 @@ def announce(installation: Installation, endpoints: Endpoints) -> None:
             "API": f"{url}/docs",
             "data": str(installation.directory),
             "processes": ", ".join(endpoints.pids),
-            "try": _first_step(endpoints.pids, url),
+            **({"try": f"engines submit {tried} --wait --url {url}"} if tried else {}),
         }
     )
     sys.stdout.flush()
 
 
-def _first_step(processes: Collection[str], url: str) -> str:
-    """A command that works here: nobody performs `echo` where the built-in agent was replaced."""
-    if any(name.startswith(f"agent:{ECHO}:") for name in processes):
-        return f"engines submit {ECHO} --payload '{{\"hello\": 1}}' --wait --url {url}"
-    return f"engines agents list --url {url}"
+def trial(task_types: Sequence[str]) -> str | None:
+    """A task somebody here performs; what its payload has to be only its author knows."""
+    if ECHO in task_types:
+        return f"{ECHO} --payload '{{\"hello\": 1}}'"
+    return f"{task_types[0]} --payload '{{...}}'" if task_types else None
 
 
-def _agent_id_of(target: str) -> str:
-    """Asked of a child process. Raises ConfigurationError with what it says."""
+def described(target: str) -> tuple[str, list[str]]:
+    """Agent id and task types, asked of a child process. Raises ConfigurationError with what it says."""
     if target == ECHO:
-        return ECHO
+        return ECHO, [ECHO]
     asked = subprocess.run(
         [sys.executable, "-m", "agent_engines.bootstrap.describe", target], capture_output=True, text=True, check=False
     )
     if asked.returncode:
         raise ConfigurationError([asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else f"{target} ended"])
-    return asked.stdout.strip().splitlines()[-1]
+    answer = json.loads(asked.stdout.strip().splitlines()[-1])
+    return answer["agent_id"], answer["task_types"]

@@ -12,7 +12,7 @@ import msgspec
 
 from agent_engines.domain import subjects
 from agent_engines.domain.decisions import Decision, DecisionContext, Recommendation
-from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
+from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable, Unreachable
 from agent_engines.domain.feedback import FeedbackDraft
 from agent_engines.domain.messages import (
     Acceptance,
@@ -38,7 +38,6 @@ from agent_engines.ports.service import TaskEvent
 from .encoding import payload_bytes
 from .options import ClientOptions
 from .refusals import error_of
-from .transport import Unreachable
 
 REMEMBERED = 50_000
 REMEMBERED_BYTES = 64 * 1024 * 1024

@@ -11,7 +11,7 @@ import httpx2
 import msgspec
 
 from agent_engines.domain.decisions import DecisionContext, Recommendation
-from agent_engines.domain.errors import AgentEnginesError, NotFound, TooLarge, Unavailable
+from agent_engines.domain.errors import AgentEnginesError, NotFound, TooLarge, Unavailable, Unreachable
 from agent_engines.domain.feedback import FeedbackDraft
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.redaction import redacted_text
@@ -23,7 +23,6 @@ from .event_stream import task_events
 from .http_outcomes import LONG_WAIT_SECONDS, RECONNECT_SECONDS, SHORT_WAIT_SECONDS, EndedAnswer, HttpOutcomes
 from .options import ClientOptions
 from .refusals import error_of_problem
-from .transport import Unreachable
 from .views import task_view
 
 BATCH_BYTES = 4 * 1024 * 1024

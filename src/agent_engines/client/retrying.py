@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 
-from agent_engines.domain.errors import AgentEnginesError, Unavailable
-
-from .transport import Unreachable
+from agent_engines.domain.errors import AgentEnginesError, Unavailable, Unreachable
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0

@@ -6,15 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from agent_engines.domain.decisions import DecisionContext, Recommendation
-from agent_engines.domain.errors import AgentEnginesError, Unavailable
+from agent_engines.domain.errors import AgentEnginesError
 from agent_engines.domain.feedback import FeedbackDraft
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
 from agent_engines.ports.service import TaskEvent
-
-
-class Unreachable(Unavailable):
-    """The server did not answer: whether it accepted anything is unknown."""
 
 
 class Transport(Protocol):

@@ -8,6 +8,7 @@ AgentEnginesError
 ├── Conflict                  it already is: same key with another body, or a task that ended
 ├── NotFound                  no such task, agent, decision
 ├── Unavailable               try again after `retry_after` seconds
+│   ├── Unreachable           nobody answered: whether anything was accepted is unknown
 │   ├── QueueFull             the bounded queue is full: backpressure
 │   ├── BudgetSpent           the tenant has spent what it may in this period
 │   └── NoEligibleAgent       nobody alive can do this task now
@@ -63,6 +64,10 @@ class Unavailable(AgentEnginesError):
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
+
+
+class Unreachable(Unavailable):
+    """The server did not answer: whether it accepted anything is unknown."""
 
 
 class QueueFull(Unavailable):

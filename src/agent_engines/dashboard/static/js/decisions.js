@@ -7,6 +7,7 @@ const SHOWN = 14;
 let waiting = null;
 
 export function renderDecisions({ decisions }) {
+  if (decisions === null) return; // Unreadable now: what was read before stays, and the banner says so.
   const list = $("decisions");
   if (list.querySelector("details[open]")) {
     waiting = decisions;

@@ -25,7 +25,23 @@ async function latestTasks() {
   }
 }
 
-/** Calls `listener(state, data)`; states: live (with data), lost, refused (needs a token), paused (page hidden). */
+/** An answer that is no overview: somebody is there, and says why not. */
+class Refusal extends Error {
+  constructor(status, detail) {
+    super(detail || `the server answered ${status}`);
+  }
+}
+
+async function said(answer) {
+  try {
+    const detail = (await answer.json()).detail;
+    return typeof detail === "string" ? detail : "";
+  } catch {
+    return "";
+  }
+}
+
+/** Calls `listener(state, data)`; states: live (with data), lost (with what the server said, or null), refused (needs a token), paused (page hidden). */
 export class Feed {
   constructor(listener) {
     this.listener = listener;
@@ -55,7 +71,7 @@ export class Feed {
         this.failures = 4;
         this.listener("refused", null);
       } else if (!answer.ok) {
-        throw new Error(`the server answered ${answer.status}`);
+        throw new Refusal(answer.status, await said(answer));
       } else {
         const data = await answer.json();
         if (data.tasks === undefined) data.tasks = await latestTasks();
@@ -65,7 +81,7 @@ export class Feed {
     } catch (error) {
       this.failures += 1;
       console.warn("overview could not be read:", error);
-      this.listener("lost", null);
+      this.listener("lost", error instanceof Refusal ? error.message : null);
     } finally {
       this.running = false;
       if (!document.hidden) {

@@ -11,11 +11,14 @@ let latest = null;
 export function renderFleet(overview) {
   latest = overview;
   // Engines without task types (performance, optimizing) are part of the house, not of the fleet.
-  const agents = overview.agents.filter((agent) => agent.capabilities?.length || agent.agent_type === "custom");
+  const all = overview.agents.filter((agent) => agent.capabilities?.length || agent.agent_type === "custom");
+  // Who looks during an incident must not have to search: what is wrong stands first, each part in its order.
+  const ill = all.filter(unwell);
+  const agents = [...ill, ...all.filter((agent) => !unwell(agent))];
   $("fleet-empty").hidden = agents.length > 0;
   $("fleet").hidden = agents.length === 0;
   const replicas = agents.reduce((sum, agent) => sum + (agent.replicas?.length ?? 0), 0);
-  setText($("fleet-note"), agents.length ? `${plural(agents.length, "agent")}, ${plural(replicas, "replica")}` : "");
+  setText($("fleet-note"), agents.length ? `${plural(agents.length, "agent")}, ${plural(replicas, "replica")}${ill.length ? `, ${count(ill.length)} not well` : ""}` : "");
   const rows = agents.flatMap((agent) => [
     { key: `agent:${agent.name}`, agent, more: false },
     ...(opened.has(agent.name) ? [{ key: `more:${agent.name}`, agent, more: true }] : []),
@@ -37,7 +40,7 @@ function agentRow(agent) {
     "tr",
     { role: "row" },
     el("td", { role: "cell", class: "who" }, name, el("p", { class: "kinds" })),
-    el("td", { role: "cell", class: "state" }, pill("", null), el("span", { class: "tag" })),
+    el("td", { role: "cell", class: "state" }, pill("", null), el("span", { class: "tag" }), el("p", { class: "cause" })),
     el("td", { role: "cell", class: "loads" }, el("div", { class: "load" }, meter(), el("span", { class: "figure" }))),
     number("Waiting"),
     number("Tasks/s"),
@@ -57,7 +60,8 @@ function fillRow(row, agent, { performance, scaling }) {
   setText(who.lastChild, (agent.capabilities ?? []).join(", "));
   const status = agent.breaker && agent.breaker !== "closed" ? `breaker ${words(agent.breaker)}` : agent.status;
   setPill(state.firstChild, words(status), status === agent.status ? TONES[status] : "bad");
-  setText(state.lastChild, plural(agent.replicas?.length ?? 0, "replica"));
+  setText(state.children[1], plural(agent.replicas?.length ?? 0, "replica"));
+  setText(state.lastChild, cause(agent));
   const { running, slots, queued } = load(agent);
   const share = slots ? running / slots : 0;
   fillMeter(loads.firstChild.firstChild, share, advice.capacity_warning ? "warn" : "");
@@ -71,6 +75,16 @@ function fillRow(row, agent, { performance, scaling }) {
   setText(p50, milliseconds(figures.p50_ms));
   setText(p95, milliseconds(figures.p95_ms));
   setAttribute(p95, "class", `num ${figures.anomalies?.length ? "tone-warn" : ""}`);
+}
+
+const unwell = (agent) => agent.status !== "healthy" || (agent.breaker ?? "closed") !== "closed" || Boolean(cause(agent));
+
+/** Why an agent gets no work, or less: what its breaker says, and replicas that rest by themselves. */
+function cause(agent) {
+  const parts = agent.breaker && agent.breaker !== "closed" && agent.breaker_cause ? [agent.breaker_cause] : [];
+  const resting = (agent.replicas ?? []).filter((replica) => replica.load?.paused);
+  if (resting.length) parts.push(`${plural(resting.length, "replica")} paused: ${resting[0].load.paused}`);
+  return parts.join("; ");
 }
 
 const toneClass = (tone) => (tone === "warn" || tone === "bad" ? `tone-${tone}` : "");
@@ -94,7 +108,7 @@ function fillMore(row, agent, { performance, serverTime }) {
     line(
       r.task_type,
       `${short(r.rate_per_s)} tasks/s`,
-      `${percent(1 - r.error_rate, 1)} success`,
+      ...(r.count > 0 ? [`${percent(1 - r.error_rate, 1)} success`] : ["nothing ran lately"]),
       `p50 ${milliseconds(r.p50_ms)}`,
       `p95 ${milliseconds(r.p95_ms)}`,
       `p99 ${milliseconds(r.p99_ms)}`,

@@ -18,18 +18,21 @@ function normalised(data) {
     agents: list(data.agents),
     performance: object(data.performance),
     scaling: object(data.scaling),
-    counts: object(data.counts) ?? {},
-    decisions: list(data.decisions),
+    counts: object(data.counts),
+    decisions: Array.isArray(data.decisions) ? data.decisions : null,
+    problem: typeof data.problem === "string" ? data.problem : null,
     tasks: Array.isArray(data.tasks) ? data.tasks : null,
     serverTime: moment(data.server_time),
   };
 }
 
 function show(state, data) {
+  let problem = null;
   if (state === "live") {
     heardAt = Date.now() / 1000;
     const overview = normalised(object(data) ?? {});
     for (const view of views) view(overview);
+    problem = overview.problem;
   }
   setAttribute($("link-state"), "data-state", state === "refused" ? "lost" : state);
   setText($("link-text"), { live: "Live", lost: "Not connected", refused: "Needs a token", paused: "Paused" }[state]);
@@ -38,9 +41,15 @@ function show(state, data) {
   setAttribute($("main"), "aria-busy", heardAt === null ? "true" : null);
   $("token-form").hidden = state !== "refused";
   if (state === "paused") return;
-  $("banner").hidden = state !== "lost";
-  const known = heardAt === null ? "The server has not answered yet" : `Connection lost. This is what was known at ${timeOfDay(heardAt)}`;
-  if (state === "lost") setText($("banner-text"), `${known}; trying again.`);
+  $("banner").hidden = state !== "lost" && problem === null;
+  if (problem !== null) setText($("banner-text"), `Counts, tasks and decisions cannot be read: ${problem}. Agents and rates are live.`);
+  if (state === "lost") setText($("banner-text"), lostText(data));
+}
+
+function lostText(said) {
+  const known = heardAt === null ? "" : ` This is what was known at ${timeOfDay(heardAt)}.`;
+  if (said !== null) return `The server answers, but cannot show the fleet: ${said}.${known} Trying again.`;
+  return heardAt === null ? "The server has not answered yet; trying again." : `Connection lost.${known} Trying again.`;
 }
 
 startSummary();

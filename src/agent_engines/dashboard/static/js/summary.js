@@ -43,11 +43,11 @@ export function renderSummary({ performance, scaling, counts }) {
   const quality = known(fleet.quality) ? `, quality ${percent(fleet.quality)}` : "";
   const errors = fleet.count > 0 ? `${plural(fleet.errors, "error")}${quality}` : "nothing ran lately";
   show("success", percent(success, 1), "", errors, tone(success));
-  const waiting = scaling?.fleet?.queue ?? counts.queued;
+  const waiting = scaling?.fleet?.queue ?? counts?.queued;
   const full = scaling?.fleet?.capacity_warnings?.length ?? 0;
-  show("waiting", count(waiting), "", full ? `${plural(full, "agent")} over 80 %` : `${count(fleet.running ?? counts.running ?? 0)} running`, full ? "warn" : null);
-  const dead = counts.dead_letter ?? 0;
-  show("dead", count(dead), "", dead ? "need a person" : "none", dead ? "bad" : null);
+  show("waiting", count(waiting), "", full ? `${plural(full, "agent")} over 80 %` : `${count(fleet.running ?? counts?.running ?? 0)} running`, full ? "warn" : null);
+  const dead = counts === null ? null : (counts.dead_letter ?? 0);
+  show("dead", count(dead), "", dead === null ? "not known now" : dead ? "need a person" : "none", dead ? "bad" : null);
   drawTimeline(tiles.get("rate").chart, fleet.timeline);
 }
 
@@ -70,8 +70,8 @@ function drawTimeline(chart, timeline) {
 }
 
 export function renderCounts({ counts }) {
-  const total = Object.values(counts).reduce((sum, n) => sum + n, 0);
-  setText($("counts-note"), total ? `${count(total)} in all` : "");
+  const total = Object.values(counts ?? {}).reduce((sum, n) => sum + n, 0);
+  setText($("counts-note"), counts === null ? "not known now" : total ? `${count(total)} in all` : "");
   const box = $("counts");
   if (!box.firstChild) box.append(el("div", { class: "stack", "aria-hidden": "true" }), el("ul", { class: "legend" }));
   const [stack, legend] = box.children;
@@ -82,9 +82,9 @@ export function renderCounts({ counts }) {
     }
   }
   STATUSES.forEach((status, i) => {
-    const n = counts[status] ?? 0;
-    stack.children[i].style.flexGrow = String(n);
-    stack.children[i].hidden = n === 0;
+    const n = counts === null ? null : (counts[status] ?? 0);
+    stack.children[i].style.flexGrow = String(n ?? 0);
+    stack.children[i].hidden = !n;
     setText(legend.children[i].lastChild, count(n));
     setAttribute(legend.children[i], "data-none", n === 0 ? "true" : null);
   });
