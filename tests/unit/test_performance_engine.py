@@ -214,6 +214,16 @@ async def test_gauges_are_named_by_agent(bench: Bench) -> None:
     assert found["agent_tasks_per_second"] > 0
 
 
+async def test_the_gauges_of_a_forgotten_agent_go_with_it(bench: Bench) -> None:
+    """They would advise replicas for an agent that is gone until the process ends, and grow with every name."""
+    await bench.beat(slots=4, running=1, queued=600)
+    bench.engine.tick()
+    assert ("agent_scale_up_replicas", (("agent_name", "svm"),)) in bench.telemetry.gauges
+    await bench.clock.advance(figures.SILENT_SECONDS + 5)
+    bench.engine.tick()
+    assert not [key for key in bench.telemetry.gauges if ("agent_name", "svm") in key[1]]
+
+
 async def test_silent_replicas_are_dropped_and_stopped_ones_at_once(bench: Bench) -> None:
     await bench.beat(replica="a", slots=4)
     await bench.beat(replica="b", slots=4, state=AgentState.STOPPED)

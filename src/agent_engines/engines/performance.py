@@ -32,6 +32,13 @@ BACKLOG_LANES = 8
 FRESH_SECONDS = 1.0
 """Documents asked for within this time are the same one: many pages may be open."""
 NOTHING = WindowSummary()
+GAUGES = (
+    "agent_utilization_ratio",
+    "agent_error_ratio",
+    "agent_tasks_per_second",
+    "agent_waiting_tasks",
+    "agent_scale_up_replicas",
+)
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding foreign bytes may raise."""
 
@@ -69,6 +76,8 @@ class PerformanceEngine(Engine):
         self._batches = msgspec.json.Decoder(OutcomeBatch)
         self._beats = msgspec.json.Decoder(Heartbeat)
         self._answers: dict[str, tuple[float, bytes]] = {}
+        self._shown: set[str] = set()
+        """Agents that have gauges."""
 
     async def on_start(self, connections: Connections) -> None:
         self._outside = connections
@@ -98,17 +107,23 @@ class PerformanceEngine(Engine):
         for change in self.figures.tick(now):
             self._tell_capacity(change)
         totals = self.figures.totals(now)
-        for agent, (state, advice) in self.figures.advice().items():
+        told = self.figures.advice()
+        for agent, (state, advice) in told.items():
             self._tell_advice(agent, advice.action, reason=advice.reason, queue=state.waiting)
             summary = totals.get(agent, NOTHING)
-            for name, value in (
-                ("agent_utilization_ratio", state.utilization),
-                ("agent_error_ratio", summary.error_rate),
-                ("agent_tasks_per_second", summary.rate_per_s),
-                ("agent_waiting_tasks", float(state.waiting)),
-                ("agent_scale_up_replicas", float(advice.add_replicas)),
-            ):
+            values = (
+                state.utilization,
+                summary.error_rate,
+                summary.rate_per_s,
+                float(state.waiting),
+                float(advice.add_replicas),
+            )
+            for name, value in zip(GAUGES, values, strict=True):
                 outside.telemetry.gauge(name, value, agent_name=agent)
+        for agent in self._shown - told.keys():
+            for name in GAUGES:
+                outside.telemetry.forget(name, agent_name=agent)
+        self._shown = set(told)
 
     async def measure_backlog(self) -> None:
         """Ask the bus what waits for each agent: replicas fetch only what they have room for, the rest waits there."""
