@@ -87,6 +87,12 @@ def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
         replay(history(3), "magic")
 
 
+def test_an_agent_nobody_could_choose_is_no_policy() -> None:
+    with pytest.raises(NotFound, match="evne"):
+        replay(history(50), "always:evne")
+    assert replay([], "always:evne")["rows"] == 0
+
+
 def test_estimates_flag_rows_that_no_chance_decided_and_do_not_use_them_for_others() -> None:
     log = OutcomeLog()
     for one in history(200):

@@ -35,7 +35,7 @@ REPLAY_SECONDS = 60.0
 
 
 class ReplayQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """`ask.optimizing.replay`; `since`: epoch seconds, None: as far back as the rows go."""
+    """`ask.optimizing.replay`; `since`: epoch seconds, None: the last day. Of very many decisions the newest count."""
 
     policy: str
     since: float | None = None
@@ -70,8 +70,11 @@ class Target(Protocol):
 
 
 def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1) -> dict[str, Any]:
-    """The document of `ask.optimizing.replay`. Raises NotFound naming the policies there are."""
+    """The document of `ask.optimizing.replay`. Raises NotFound naming the policies there are, or an agent nobody could choose."""
     target = _target(policy, price)
+    if isinstance(target, Always) and logged and not any(target.agent in one.decision.agents for one in logged):
+        # It would be judged as if any would do, and look like a policy.
+        raise NotFound(f"no recorded decision could have chosen the agent {target.agent!r}")
     ended = [one for one in logged if reward_of(one) is not None]
     usable = [one for one in ended if one.decision.propensity > 0.0 and not one.decision.deterministic]
     costs = _costs(usable)
@@ -86,6 +89,7 @@ def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1)
     rewards = np.array([reward_of(one) or 0.0 for one in usable])
     return {
         "policy": policy,
+        "since": logged[0].decision.created_at if logged else None,
         "rows": len(usable),
         "left_out": {"deterministic": len(ended) - len(usable), "not_ended": len(logged) - len(ended)},
         "logged": round(float(rewards.mean()), 6) if usable else None,
@@ -141,10 +145,10 @@ class Always(Uniform):
     """One agent whenever it is a candidate, otherwise any alike."""
 
     def __init__(self, agent: str) -> None:
-        self._agent = agent
+        self.agent = agent
 
     def shares(self, context: Mapping[str, Any], candidates: Candidates) -> Sequence[float]:
-        found = [float(one["agent"] == self._agent) for one in candidates]
+        found = [float(one["agent"] == self.agent) for one in candidates]
         return found if any(found) else super().shares(context, candidates)
 
 
