@@ -505,9 +505,7 @@ async def test_settings_that_come_after_the_engine_was_made_bring_their_threads(
 
 
 @pytest.mark.parametrize(("slots", "told"), [(MAX_THREADS, 0), (MAX_THREADS + 1, 1)])
-async def test_more_slots_than_threads_are_told_of_when_handlers_are_plain(
-    bench: Bench, slots: int, told: int
-) -> None:
+async def test_more_slots_than_threads_are_told_of_when_handlers_are_plain(bench: Bench, slots: int, told: int) -> None:
     bench.engine.config = AgentConfig("worker", max_concurrent_tasks=slots)
 
     @bench.engine.task("work")

@@ -182,11 +182,14 @@ async def test_who_hangs_is_counted_when_its_time_is_over(bench: Bench) -> None:
     await bench.clock.advance(20)
     await bench.engine.refresh()
     await bench.clock.advance(320)
+    await bench.dispatch(decision(2, "good", 0.5, created_at=bench.clock.now()))
+    await bench.ledger.tasks.record([report(2, "good")])
+    await bench.clock.advance(10)
     await bench.engine.refresh()
     assert bench.engine.policies()["waiting"] == 1
     await bench.ledger.tasks.record([report(1, "good", status=TaskStatus.FAILED)])
     await bench.engine.refresh()
-    assert by_name(bench.engine.policies())["logged"]["value"] == 0.0
+    assert by_name(bench.engine.policies())["logged"]["value"] == 0.5
     assert (bench.engine.policies()["waiting"], bench.engine.policies()["unended"]) == (0, 0)
 
 
@@ -221,11 +224,11 @@ async def test_work_that_is_judged_later_is_estimated_anew(bench: Bench) -> None
     for number in range(4):
         await bench.dispatch(decision(number, "good", 0.5, created_at=bench.clock.now()))
         await bench.ledger.tasks.record([report(number, "good")])
-    await bench.clock.advance(10)
+        await bench.clock.advance(10)
     await bench.engine.refresh()
     assert by_name(bench.engine.policies())["logged"]["value"] == 1.0
     await bench.clock.advance(3000)
-    told = await bench.ledger.feedback.add("task-2", FeedbackDraft(quality=0.2), bench.clock.now())
+    told = await bench.ledger.feedback.add("task-0", FeedbackDraft(quality=0.2), bench.clock.now())
     judged = msgspec.json.encode([feedback_report(told, "")])
     await bench.bus.signals.send(subjects.recorded("-"), b'{"v":1,"seal":"","reports":%b}' % judged)
     await bench.bus.signals.send(subjects.recorded("-"), b'"feedback" that cannot be read')
