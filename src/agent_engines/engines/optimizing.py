@@ -24,6 +24,7 @@ from agent_engines.runtime.agent_config import AgentConfig
 from agent_engines.runtime.background import Background
 from agent_engines.runtime.engine import Engine
 
+from .fitting import fitting
 from .outcomes import MOST_ROWS, OutcomeLog, judge_policies
 from .replay import ReplayAnswer, ReplayQuestion, replay
 
@@ -71,6 +72,7 @@ class OptimizingEngine(Engine):
      "policies": [{"policy": "logged" | "uniform" | "always:<agent>", "task_type": null (all) | str, "method": "snips",
                    "value": 0..1 | null, "standard_error", "interval": [low, high] | null, "effective_sample_size",
                    "rows", "eligible_share", "mean_cost": | null, "warnings": [sentence]}]}
+    and "left_out": how many rows of very many did not fit into one message of the bus.
     `value` is the mean reward: quality when the handler told it, else 1 for success and 0 for failure. "always:<agent>"
     does what was logged where that agent was no candidate; `eligible_share` says how often it was one.
 
@@ -253,7 +255,7 @@ class OptimizingEngine(Engine):
                 await asyncio.wait_for(self._shared_round(), PATIENCE_SECONDS)
             except TimeoutError:
                 self._log.debug("A round takes longer than a question may wait")
-        return msgspec.json.encode(self.policies())
+        return fitting(self.policies(), "policies", lambda row: row["rows"], self._connected.bus.max_message_bytes)
 
     async def _answer_replay(self, subject: str, data: bytes) -> bytes:
         question = msgspec.json.decode(data, type=ReplayQuestion)

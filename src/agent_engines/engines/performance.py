@@ -25,6 +25,7 @@ from agent_engines.runtime.background import Background
 from agent_engines.runtime.engine import Engine
 
 from .figures import CapacityChange, Figures, OutcomeBatch
+from .fitting import fitting
 
 TICK_SECONDS = 2.0
 BACKLOG_SECONDS = 5.0
@@ -64,7 +65,8 @@ class PerformanceEngine(Engine):
                  "reason": sentence}],
      "fleet": {"action": the most urgent, "add_replicas": sum, "queue": sum, "capacity_warnings": [agent]}}
 
-    `queue` is what waits for the agent anywhere: in its replicas or still on the bus.
+    `queue` is what waits for the agent anywhere: in its replicas or still on the bus. `left_out` in either document: how
+    many rows of a very large fleet did not fit into one message of the bus; whole agents and busy ones come first.
     """
 
     def __init__(self, config: AgentConfig | str = "performance") -> None:
@@ -194,7 +196,7 @@ class PerformanceEngine(Engine):
         now = self._connected.clock.monotonic()
         at, answer = self._answers.get(what, (float("-inf"), b""))
         if now - at >= FRESH_SECONDS:
-            answer = msgspec.json.encode(make())
+            answer = fitting(make(), "agents", _importance, self._connected.bus.max_message_bytes)
             self._answers[what] = (now, answer)
         return answer
 
@@ -223,3 +225,7 @@ class PerformanceEngine(Engine):
         ):
             member.advised = action
             self._log.warning("More replicas are advised", agent=agent, action=action, **numbers)
+
+
+def _importance(row: dict[str, Any]) -> float:
+    return row.get("count", 0) + row.get("queue", 0)
