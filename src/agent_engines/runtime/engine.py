@@ -96,6 +96,10 @@ class Engine:
 
         return register
 
+    def performs(self, function: object) -> bool:
+        """Whether this is the function of one of its handlers."""
+        return any(handler.function is function for handler in self._handlers.values())
+
     @property
     def state(self) -> AgentState:
         """READY becomes RUNNING with the first task."""
