@@ -94,7 +94,7 @@ class OutcomeLog:
 
     def of_tasks(self, task_ids: Container[str]) -> list[str]:
         """Request ids of the rows of these tasks."""
-        return [row.request_id for row in self._rows.values() if row.task_id in task_ids]
+        return [row.request_id for row in self._rows.values() if row.task_id and row.task_id in task_ids]
 
     def add(self, logged: LoggedDecision) -> bool:
         """Take one decision that was read; True when that changed a row. One that has not ended is waited for."""
