@@ -243,7 +243,7 @@ class _Columns:
             "method": found.method,
             "value": _rounded(found.value),
             "standard_error": _rounded(found.standard_error),
-            "interval": _interval(found),
+            "interval": interval_of(found),
             "effective_sample_size": round(found.effective_sample_size, 1),
             "rows": found.rows,
             "eligible_share": round(eligible_share, 4),
@@ -252,11 +252,11 @@ class _Columns:
         }
 
 
-def _interval(found: Estimate) -> list[float] | None:
+def interval_of(found: Estimate) -> list[float] | None:
     """Rewards lie in 0..1, so nothing outside can be true."""
     if found.low is None or found.high is None:
         return None
-    return [round(max(0.0, found.low), 6), round(min(1.0, found.high), 6)]
+    return [round(min(max(0.0, end), 1.0), 6) for end in (found.low, found.high)]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -24,7 +24,7 @@ from agent_engines.learning.task_features import task_vector
 from agent_engines.ports.bus import Bus
 from agent_engines.ports.ledger import LoggedDecision
 
-from .outcomes import reward_of
+from .outcomes import interval_of, reward_of
 
 UNIFORM, ALWAYS, ADAPTIVE = "uniform", "always:", "adaptive"
 Candidates = list[dict[str, Any]]
@@ -120,12 +120,11 @@ def _estimates(
 
 
 def _told(found: Estimate) -> dict[str, Any]:
-    interval = None if found.low is None or found.high is None else [round(found.low, 6), round(found.high, 6)]
     return {
         "method": str(found.method),
         "value": None if found.value is None else round(found.value, 6),
         "standard_error": None if found.standard_error is None else round(found.standard_error, 6),
-        "interval": interval,
+        "interval": interval_of(found),
         "effective_sample_size": round(found.effective_sample_size, 1),
         "warnings": list(found.warnings),
     }
