@@ -81,6 +81,8 @@ class KeptTelemetry:
 
     def gauge(self, name: str, value: float, **labels: str) -> None: ...
 
+    def forget(self, name: str, **labels: str) -> None: ...
+
     @contextmanager
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any

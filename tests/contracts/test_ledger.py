@@ -756,7 +756,7 @@ class TestDecisions:
         assert (good.status, good.quality, good.cost, good.execution_time_ms) == (TaskStatus.SUCCESS, 0.5, 2.0, 7.0)
         assert (bad.decision.task_id, bad.status) == ("bad", TaskStatus.RETRYING)
         assert (under_way.decision.task_id, under_way.status) == ("open", None)
-        assert [one.decision.task_id for one in await ledger.decisions.history(NOW + 1, 1)] == ["bad"]
+        assert [one.decision.task_id for one in await ledger.decisions.history(NOW, 2)] == ["bad", "open"]
 
     async def test_an_outline_says_of_a_decision_what_judging_it_needs(self, ledger: Ledger) -> None:
         chosen = decision("r-few", "few", at=NOW)
@@ -771,6 +771,10 @@ class TestDecisions:
             for name in ("request_id", "task_type", "selected_agent", "propensity", "policy_version", "created_at"):
                 assert getattr(outline.decision, name) == getattr(one.decision, name)
             assert outline.decision.deterministic == one.decision.deterministic
+        await ledger.decisions.log([decision("advice", at=NOW)])
+        assert await ledger.decisions.outlines(NOW, 1) == outlines[:1]
+        assert await ledger.decisions.outlines_of(["r-many", "advice", "nobody"]) == outlines[1:]
+        assert await ledger.decisions.outlines_of([]) == []
 
 
 class TestAgents:

@@ -113,8 +113,18 @@ def test_rewards_that_are_all_equal_do_not_make_a_certainty_of_a_few_rows() -> N
     assert estimate.high == 1.0
 
 
+def test_neither_does_the_plain_mean_nor_a_model_that_fits_them() -> None:
+    for estimate in (ips(np.ones(5), np.ones(5)), doubly_robust(np.ones(5), np.ones(5), np.ones(5), np.ones(5))):
+        assert estimate.low == pytest.approx(0.566, abs=1e-3)
+        assert estimate.high == 1.0
+
+
+def modelled(weight: Floats, reward: Floats) -> Estimate:
+    return doubly_robust(weight, reward, np.full(len(reward), 0.5), np.full(len(reward), 0.5))
+
+
 def test_no_overlap_gives_no_number() -> None:
-    for method in (ips, snips):
+    for method in (ips, snips, modelled):
         estimate = method(np.zeros(5), np.ones(5))
         assert estimate.value is None
         assert "no overlap" in estimate.warnings[0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from agent_engines.client import ClientOptions, SyncClient
+from agent_engines.client.client import Client
+from agent_engines.client.handle import TaskHandle
+from agent_engines.client.sync import SyncTaskHandle
 from agent_engines.client.transport import Unreachable
 from agent_engines.domain.decisions import DecisionContext, Recommendation
 from agent_engines.domain.errors import AgentEnginesError, QueueFull
@@ -19,6 +23,8 @@ from agent_engines.ports.service import TaskEvent
 
 class OwnTransport:
     """A system in a dictionary: every task succeeds with its payload."""
+
+    waiting: ClassVar[threading.Event] = threading.Event()
 
     def __init__(self) -> None:
         self.tasks: dict[str, Any] = {}
@@ -32,7 +38,7 @@ class OwnTransport:
             if request.task_type == "full":
                 answers.append(QueueFull("full"))
                 continue
-            task_id = f"t{len(self.tasks)}"
+            task_id = "slow" if request.task_type == "slow" else f"t{len(self.tasks)}"
             self.tasks[task_id] = request.payload
             answers.append(
                 Acceptance(
@@ -55,6 +61,9 @@ class OwnTransport:
     async def outcome(self, task_id: str, timeout: float | None) -> TaskView:
         if timeout == 0.0:
             raise TimeoutError
+        if task_id == "slow":
+            self.waiting.set()
+            await asyncio.Event().wait()
         return TaskView(
             task_id=task_id,
             request_id=task_id,
@@ -130,6 +139,27 @@ def test_closing_ends_the_thread_and_may_be_repeated() -> None:
     assert "agent-engines-client" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(AgentEnginesError, match="closed"):
         client.submit("echo")
+
+
+def test_closing_ends_the_waiting_of_other_threads() -> None:
+    client = SyncClient(transport=OwnTransport())
+    handle = client.submit("slow", 1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(handle.result)
+        assert OwnTransport.waiting.wait(5)
+        client.close()
+        with pytest.raises(AgentEnginesError, match="closed"):
+            waiting.result(5)
+    with pytest.raises(AgentEnginesError, match="closed"):
+        handle.result()
+
+
+def test_it_has_every_method_of_the_asynchronous_one() -> None:
+    own = {"connector", "open", "options", "transport"}
+    assert {name for name in vars(Client) if not name.startswith("_")} - own <= set(dir(SyncClient))
+    assert {name for name in vars(TaskHandle) if not name.startswith("_")} <= set(dir(SyncTaskHandle))
+    with SyncClient(transport=OwnTransport()) as client:
+        assert client.submit_request(TaskRequest(task_type="t", payload=3)).result() == 3
 
 
 def test_a_client_that_cannot_open_leaves_no_thread() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from agent_engines.ports.connections import Connections
 from agent_engines.runtime.context import TaskContext
 from agent_engines.runtime.engine import AgentConfig, Engine
 from agent_engines.runtime.heartbeats import HELLO_JITTER_SECONDS
+from agent_engines.runtime.threads import MAX_THREADS
 
 
 @pytest.fixture
@@ -484,3 +486,30 @@ class TestLocally:
         for number in range(3):
             told = asyncio.run(engine.handle_task(TaskRequest(task_type="plain", payload=number)))
             assert told["result"] == number + 1
+
+
+async def test_settings_that_come_after_the_engine_was_made_bring_their_threads(bench: Bench) -> None:
+    """A task with a slot and no thread would wait inside its time limit and end as a timeout without having run."""
+    bench.engine = Engine(AgentConfig("worker", max_concurrent_tasks=1))
+    bench.engine.config = replace(bench.engine.config, max_concurrent_tasks=3)
+    together = threading.Barrier(3, timeout=5.0)
+
+    @bench.engine.task("work", max_attempts=1)
+    def work() -> None:
+        together.wait()
+
+    await bench.start()
+    for task_id in ("t1", "t2", "t3"):
+        await bench.send(task_id)
+    assert [(await bench.report(one)).status for one in ("t1", "t2", "t3")] == [TaskStatus.SUCCESS] * 3
+
+
+@pytest.mark.parametrize(("slots", "told"), [(MAX_THREADS, 0), (MAX_THREADS + 1, 1)])
+async def test_more_slots_than_threads_are_told_of_when_handlers_are_plain(bench: Bench, slots: int, told: int) -> None:
+    bench.engine.config = AgentConfig("worker", max_concurrent_tasks=slots)
+
+    @bench.engine.task("work")
+    def work() -> None: ...
+
+    await bench.start()
+    assert sum("fewer threads" in message for message in bench.telemetry.messages("warning")) == told

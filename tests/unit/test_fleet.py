@@ -11,6 +11,7 @@ from agent_engines.domain.agents import AgentMode, AgentProfile, AgentState, Loa
 from agent_engines.domain.errors import NotFound, Unavailable
 from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.tasks import TaskError, TaskStatus
+from agent_engines.runtime.fleet import FORGET_SECONDS
 from agent_engines.runtime.outcomes import Outcome
 from routing_house import RoutingHouse, settle
 
@@ -98,6 +99,15 @@ async def test_silence_makes_an_agent_suspect_then_lost() -> None:
         assert house.fleet.agent("a").status == "lost"
         assert reasons(house)["a"] == "lost: no heartbeat"
         assert house.fleet.heard_from == 1
+
+
+async def test_the_breaker_of_a_forgotten_agent_leaves_the_metrics() -> None:
+    async with RoutingHouse() as house:
+        await house.beat("a")
+        assert house.telemetry.breakers == {"a": 0}
+        await house.clock.advance(FORGET_SECONDS + 60.0)
+        assert house.fleet.agents() == []
+        assert house.telemetry.breakers == {}
 
 
 async def test_suspects_are_chosen_when_nobody_else_is_left() -> None:

@@ -90,11 +90,17 @@ def test_secrets_are_masked_by_key_and_by_shape(written: Written) -> None:
         dsn="host=db password=hunter2 user=x",
         header="Bearer hunter2hunter2",
         harmless="token bucket",
+        error=repr(ValueError({"password": "hunter2", "user": "x"})),
+        answer='{"api_key":"hunter2 with \\" quotes","n": 1}',
+        quoted='"{\\"access_token\\": \\"hunter2 too\\", \\"n\\": 1}"',
+        raw=repr({"client_secret": b"hunter2"}),
     )
     (line,) = written.lines()
     assert "hunter2" not in json.dumps(line)
     assert line["message"] == "Cannot reach postgresql://ledger:***@db/x"
     assert line["context"]["harmless"] == "token bucket"
+    assert line["context"]["error"] == "ValueError({'password': ***, 'user': 'x'})"
+    assert line["context"]["answer"] == '{"api_key":***,"n": 1}'
 
 
 def test_control_characters_are_escaped_so_that_a_line_stays_a_line(written: Written) -> None:

@@ -74,14 +74,14 @@ def test_every_declared_metric_follows_the_naming_rules_and_has_help() -> None:
 
 
 def test_every_name_used_in_the_source_is_declared_with_its_kind() -> None:
-    used = re.compile(r"\.(count|gauge)\(\s*\"([a-z0-9_]+)\"")
+    used = re.compile(r"\.(count|gauge|forget)\(\s*\"([a-z0-9_]+)\"")
     root = Path(__file__).parents[2] / "src" / "agent_engines"
     found = {match for path in root.rglob("*.py") for match in used.findall(path.read_text(encoding="utf-8"))}
     assert found, "the pattern finds nothing: is the call written differently now?"
     wrong = {
         name
         for call, name in found
-        if name not in METRICS or METRICS[name].kind != {"count": "counter", "gauge": "gauge"}[call]
+        if name not in METRICS or METRICS[name].kind != {"count": "counter", "gauge": "gauge", "forget": "gauge"}[call]
     }
     assert not wrong, f"add to adapters/telemetry/metric_table.py: {sorted(wrong)}"
 
@@ -111,6 +111,23 @@ def test_declared_counters_and_gauges_add_and_set() -> None:
     found = samples(made)
     assert found["agent_loop_blocked_total"] == [({"agent_name": "a"}, 3.0)]
     assert found["agent_loop_lag_seconds"] == [({"agent_name": "a"}, 0.5)]
+
+
+def test_a_forgotten_gauge_leaves_the_page_and_only_that_one() -> None:
+    made = telemetry()
+    for agent in ("a", "b"):
+        made.gauge("agent_waiting_tasks", 900, agent_name=agent)
+        made.breaker(agent, 2)
+    made.forget("agent_waiting_tasks", agent_name="a")
+    made.forget("circuit_breaker_state", agent_id="a")
+    made.forget("circuit_breaker_state", agent_id="never seen")
+    found = samples(made)
+    assert found["agent_waiting_tasks"] == [({"agent_name": "b"}, 900.0)]
+    assert found["circuit_breaker_state"] == [({"agent_id": "b"}, 2.0)]
+    with pytest.raises(KeyError, match="nonsense"):
+        made.forget("nonsense", agent_name="a")
+    made.gauge("agent_waiting_tasks", 1, agent_name="a")
+    assert ({"agent_name": "a"}, 1.0) in samples(made)["agent_waiting_tasks"]
 
 
 def test_two_telemetries_do_not_share_numbers() -> None:

@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent_engines.adapters.memory.bus import MemoryBus
@@ -17,6 +18,7 @@ from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain import subjects
 from agent_engines.domain.decisions import Candidate, Decision
 from agent_engines.domain.errors import ConfigurationError, Unavailable
+from agent_engines.domain.feedback import FeedbackDraft, feedback_report
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import Task, TaskStatus
 from agent_engines.engines import optimizing
@@ -97,6 +99,12 @@ async def bench() -> AsyncIterator[Bench]:
     await found.engine.stop(0)
 
 
+async def settled(bench: Bench) -> None:
+    """What was sent has been heard."""
+    while not bench.engine._judged:
+        await asyncio.sleep(0)
+
+
 def by_name(found: dict[str, Any], task_type: str | None = None) -> dict[str, dict[str, Any]]:
     return {row["policy"]: row for row in found["policies"] if row["task_type"] == task_type}
 
@@ -166,6 +174,68 @@ async def test_a_task_that_ends_later_is_counted_then(bench: Bench) -> None:
     await bench.ledger.tasks.record([report(1, "good")])
     await bench.engine.refresh()
     assert len(bench.engine.outcomes) == 21
+
+
+async def test_who_hangs_is_counted_when_its_time_is_over(bench: Bench) -> None:
+    """A task that takes its 300 seconds and fails speaks against its agent more than any other."""
+    await bench.dispatch(decision(1, "good", 0.5, created_at=bench.clock.now()))
+    await bench.clock.advance(20)
+    await bench.engine.refresh()
+    await bench.clock.advance(320)
+    await bench.dispatch(decision(2, "good", 0.5, created_at=bench.clock.now()))
+    await bench.ledger.tasks.record([report(2, "good")])
+    await bench.clock.advance(10)
+    await bench.engine.refresh()
+    assert bench.engine.policies()["waiting"] == 1
+    await bench.ledger.tasks.record([report(1, "good", status=TaskStatus.FAILED)])
+    await bench.engine.refresh()
+    assert by_name(bench.engine.policies())["logged"]["value"] == 0.5
+    assert (bench.engine.policies()["waiting"], bench.engine.policies()["unended"]) == (0, 0)
+
+
+async def test_a_busy_round_forgets_nobody_who_has_not_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizing, "PAGE", 10)
+    monkeypatch.setattr(optimizing, "MOST_PAGES", 3)
+    await bench.engine.refresh()
+    await bench.clock.advance(1)
+    await bench.dispatch(decision(1, "cheap", 0.5, created_at=bench.clock.now()))
+    await bench.clock.advance(90)
+    for number in range(100, 200):
+        await bench.dispatch(decision(number, "good", 0.3, created_at=bench.clock.now() - 80 + 0.5 * (number - 100)))
+        await bench.ledger.tasks.record([report(number, "good")])
+    await bench.engine.refresh()
+    await bench.clock.advance(60)
+    await bench.ledger.tasks.record([report(1, "cheap", status=TaskStatus.FAILED)])
+    await bench.engine.refresh()
+    assert bench.engine.outcomes.knows("request-1")
+
+
+async def test_what_never_ends_is_given_up_and_counted_once(bench: Bench) -> None:
+    await bench.dispatch(decision(1, "good", 0.5, created_at=bench.clock.now()))
+    await bench.engine.refresh()
+    await bench.clock.advance(optimizing.PENDING_SECONDS + 1)
+    for _ in range(3):
+        await bench.engine.refresh()
+    assert (bench.engine.policies()["waiting"], bench.engine.policies()["unended"]) == (0, 1)
+
+
+async def test_work_that_is_judged_later_is_estimated_anew(bench: Bench) -> None:
+    """The judges need longer than a round; without this only what they said before it would count, until the next restart."""
+    for number in range(4):
+        await bench.dispatch(decision(number, "good", 0.5, created_at=bench.clock.now()))
+        await bench.ledger.tasks.record([report(number, "good")])
+        await bench.clock.advance(10)
+    await bench.engine.refresh()
+    assert by_name(bench.engine.policies())["logged"]["value"] == 1.0
+    await bench.clock.advance(3000)
+    told = await bench.ledger.feedback.add("task-0", FeedbackDraft(quality=0.2), bench.clock.now())
+    judged = msgspec.json.encode([feedback_report(told, "")])
+    await bench.bus.signals.send(subjects.recorded("-"), b'{"v":1,"seal":"","reports":%b}' % judged)
+    await bench.bus.signals.send(subjects.recorded("-"), b'"feedback" that cannot be read')
+    await settled(bench)
+    await bench.engine.refresh()
+    row = by_name(bench.engine.policies())["logged"]
+    assert (row["rows"], row["value"]) == (4, pytest.approx(0.8))
 
 
 async def test_nothing_new_means_no_new_estimates(bench: Bench) -> None:
@@ -248,6 +318,9 @@ async def test_decisions_without_a_usable_propensity_are_refused_and_counted(ben
     await bench.ledger.tasks.record([report(1, "good")])
     await bench.engine.refresh()
     assert (bench.engine.policies()["rows"], bench.engine.policies()["refused"]) == (0, 1)
+    await bench.clock.advance(3)
+    await bench.engine.refresh()
+    assert bench.engine.policies()["refused"] == 1
 
 
 def test_the_log_keeps_the_newest_rows_only() -> None:

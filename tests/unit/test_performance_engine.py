@@ -19,6 +19,7 @@ from agent_engines.domain.messages import Heartbeat, Report, ReportBatch, Report
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.engines import figures
 from agent_engines.engines.figures import Figures, Outcome
+from agent_engines.engines.fitting import fitting
 from agent_engines.engines.performance import PerformanceEngine
 from agent_engines.ports.connections import Connections
 
@@ -214,6 +215,16 @@ async def test_gauges_are_named_by_agent(bench: Bench) -> None:
     assert found["agent_tasks_per_second"] > 0
 
 
+async def test_the_gauges_of_a_forgotten_agent_go_with_it(bench: Bench) -> None:
+    """They would advise replicas for an agent that is gone until the process ends, and grow with every name."""
+    await bench.beat(slots=4, running=1, queued=600)
+    bench.engine.tick()
+    assert ("agent_scale_up_replicas", (("agent_name", "svm"),)) in bench.telemetry.gauges
+    await bench.clock.advance(figures.SILENT_SECONDS + 5)
+    bench.engine.tick()
+    assert not [key for key in bench.telemetry.gauges if ("agent_name", "svm") in key[1]]
+
+
 async def test_silent_replicas_are_dropped_and_stopped_ones_at_once(bench: Bench) -> None:
     await bench.beat(replica="a", slots=4)
     await bench.beat(replica="b", slots=4, state=AgentState.STOPPED)
@@ -255,6 +266,29 @@ async def test_one_document_serves_all_who_ask_within_a_second(bench: Bench) -> 
     assert await bench.ask("report") == first
     await bench.clock.advance(1)
     assert (await bench.ask("report"))["agents"] != []
+
+
+async def test_a_report_too_large_for_the_bus_leaves_out_the_least_and_says_how_many(bench: Bench) -> None:
+    for number in range(30):
+        await bench.beat(f"agent-{number}")
+        await bench.recorded(*[report(agent=f"agent-{number}", task_type=kind) for kind in ("a", "b", "b", "c")])
+    whole = await bench.ask("report")
+    assert (len(whole["agents"]), whole["left_out"]) == (120, 0)
+    await bench.clock.advance(2)
+    bench.bus._max_message_bytes = 20_000
+    found = await bench.ask("report")
+    assert len(json.dumps(found, separators=(",", ":"))) <= 20_000
+    assert len(found["agents"]) == 120 - found["left_out"] > 30
+    assert sum(row["task_type"] is None for row in found["agents"]) == 30
+    assert sum(row["task_type"] == "b" for row in found["agents"]) == 30
+    assert [row["agent"] for row in found["agents"]] == sorted(row["agent"] for row in found["agents"])
+    assert found["fleet"] == {**whole["fleet"], "rate_per_s": found["fleet"]["rate_per_s"]}
+
+
+def test_a_limit_nothing_fits_into_leaves_the_frame() -> None:
+    document = {"agents": [{"agent": "a"}] * 50, "generated_at": 1.0}
+    data = fitting(document, "agents", lambda row: 0.0, 10)
+    assert json.loads(data) == {"agents": [], "generated_at": 1.0, "left_out": 50}
 
 
 async def test_a_stopped_engine_listens_to_nothing_and_leaves_nothing_running() -> None:

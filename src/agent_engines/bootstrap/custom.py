@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,14 +44,28 @@ def load_engine(target: str) -> Engine:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise ConfigurationError([f"there is no module {module_name!r} in {here} or the environment"]) from error
         raise ConfigurationError([f"module {module_name!r} needs {error.name!r}, which is not installed"]) from error
-    engine = getattr(module, attribute, None)
-    if callable(engine) and not isinstance(engine, type):
-        engine = engine()
-    if isinstance(engine, Engine):
-        return engine
-    found = sorted(name for name, value in vars(module).items() if isinstance(value, Engine))
-    hint = f"; it has {', '.join(found)}" if found else ""
+    named = getattr(module, attribute, None)
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Engine)}
+    hint = f"; it has {', '.join(sorted(found))}" if found else ""
+    # Only a function that can make an engine is called: a handler would do its work here, without any task.
+    if callable(named) and not isinstance(named, type | Engine):
+        if any(engine.performs(named) for engine in found.values()):
+            raise ConfigurationError([f"{attribute!r} of {module_name!r} is a handler, name its engine{hint}"])
+        named = _made(named, f"{module_name}:{attribute}")
+    if isinstance(named, Engine):
+        return named
     raise ConfigurationError([f"{module_name!r} has no engine called {attribute!r}{hint}"])
+
+
+def _made(make: Callable[..., object], target: str) -> object:
+    """What the function returns. Raises ConfigurationError for one that cannot be called with nothing and answer at once."""
+    try:
+        inspect.signature(make).bind()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError([f"{target} makes no engine, it wants arguments: {error}"]) from error
+    if inspect.iscoroutinefunction(make):
+        raise ConfigurationError([f"{target} makes no engine: it is an `async def`, write a plain function"])
+    return make()
 
 
 async def host_custom(engine: Engine, config: Config) -> Hosted:

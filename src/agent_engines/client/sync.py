@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, ClassVar, Self, TypeVar
 
 from agent_engines.domain.decisions import Recommendation
@@ -21,6 +22,8 @@ from .tenants import SyncTenants
 from .transport import Transport
 
 Value = TypeVar("Value")
+CLOSE_SECONDS = 5.0
+"""For tasks that do something when they are cancelled."""
 
 
 class LoopThread:
@@ -28,32 +31,50 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._closing = False
+        self._gate = threading.Lock()
+        """Nothing is handed to a loop that is about to stop: it would wait there for ever."""
         self._thread = threading.Thread(target=self._loop.run_forever, name="agent-engines-client", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """The coroutine's result; an interrupted caller cancels it."""
-        if self._loop.is_closed():
-            work.close()
-            raise AgentEnginesError("the client is closed")
+        """The coroutine's result; an interrupted caller cancels it. Raises AgentEnginesError when closed, meanwhile too."""
         if threading.current_thread() is self._thread:
             work.close()
             raise AgentEnginesError("a SyncClient cannot be used inside its own callbacks: use Client")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._gate:
+            if self._closing:
+                work.close()
+                raise AgentEnginesError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise AgentEnginesError("the client was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """May be called twice."""
-        if self._loop.is_closed():
-            return
+        """End what still waits, in whatever thread, then the loop. May be called twice."""
+        with self._gate:
+            if self._closing:
+                return
+            self._closing = True
+        asyncio.run_coroutine_threadsafe(_end_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+
+async def _end_others() -> None:
+    """Cancel every other task of this loop: threads wait for them, and nobody would run them any more."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CLOSE_SECONDS)
 
 
 class SyncTaskHandle:
@@ -126,7 +147,7 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        """Let what is being submitted finish, then disconnect. May be called twice."""
+        """Let what is being submitted finish, then disconnect; who waits in another thread gets AgentEnginesError. May be called twice."""
         try:
             self._thread.run(self._client.close())
         except AgentEnginesError:
@@ -137,6 +158,10 @@ class SyncClient:
     def submit(self, task_type: str, payload: Any = None, **options: Any) -> SyncTaskHandle:
         """`options` are those of Client.submit."""
         return self._wrapped(self._thread.run(self._client.submit(task_type, payload, **options)))
+
+    def submit_request(self, request: TaskRequest) -> SyncTaskHandle:
+        """See Client.submit_request."""
+        return self._wrapped(self._thread.run(self._client.submit_request(request)))
 
     def submit_many(
         self,

@@ -71,7 +71,7 @@ def weights(target: Sequence[float] | Floats, propensity: Sequence[float | None]
 def ips(weight: Floats, reward: Floats) -> Estimate:
     """Inverse propensity score: the mean of weight * reward."""
     rewards = _rewards(weight, reward)
-    return _of_terms(Method.IPS, weight, weight * rewards)
+    return _doubted(_of_terms(Method.IPS, weight, weight * rewards), weight, rewards)
 
 
 def snips(weight: Floats, reward: Floats) -> Estimate:
@@ -84,8 +84,7 @@ def snips(weight: Floats, reward: Floats) -> Estimate:
     value = float(share @ rewards) / total
     error = math.sqrt(float(np.square(share) @ np.square(rewards - value))) / total
     low, high = value - Z95 * error, value + Z95 * error
-    seen = rewards[weight > 0.0]
-    if np.ptp(seen) == 0.0 and 0.0 <= value <= 1.0:
+    if _all_alike(weight, rewards) and 0.0 <= value <= 1.0:
         low, high = _wilson(value, effective_sample_size(weight))
     else:
         low, high = _stretched(low, high, share * (rewards - value) / total)
@@ -96,7 +95,8 @@ def doubly_robust(weight: Floats, reward: Floats, predicted_logged: Floats, pred
     """DR: `predicted_logged` is the model's reward for the logged choice, `predicted_target` its mean under the target."""
     rewards = _rewards(weight, reward)
     residual = rewards - np.asarray(predicted_logged, dtype=np.float64)
-    return _of_terms(Method.DR, weight, np.asarray(predicted_target, dtype=np.float64) + weight * residual)
+    terms = np.asarray(predicted_target, dtype=np.float64) + weight * residual
+    return _doubted(_of_terms(Method.DR, weight, terms), weight, rewards)
 
 
 def gain(weight: Floats, reward: Floats, predicted_logged: Floats, predicted_target: Floats) -> Estimate:
@@ -122,12 +122,26 @@ def _scaled(weight: Floats) -> Floats:
 def _of_terms(method: Method, weight: Floats, terms: Floats) -> Estimate:
     """The estimate that is the plain mean of one term a row."""
     rows = len(terms)
-    if rows == 0 or (method is Method.IPS and float(weight.sum()) <= 0.0):
+    if rows == 0 or float(weight.sum()) <= 0.0:
         return _nothing(method, rows)
     value = float(terms.mean())
     error = float(terms.std(ddof=1)) / math.sqrt(rows) if rows > 1 else math.inf
     low, high = _stretched(value - Z95 * error, value + Z95 * error, (terms - value) / rows)
     return _estimate(method, weight, value, (error, low, high))
+
+
+def _doubted(found: Estimate, weight: Floats, rewards: Floats) -> Estimate:
+    """An interval at least as wide as Wilson's where all rewards that count are equal: a few rows are no certainty."""
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    if not _all_alike(weight, rewards) or not 0.0 <= found.value <= 1.0:
+        return found
+    low, high = _wilson(found.value, effective_sample_size(weight))
+    return msgspec.structs.replace(found, low=min(low, found.low), high=max(high, found.high))
+
+
+def _all_alike(weight: Floats, rewards: Floats) -> bool:
+    return float(np.ptp(rewards[weight > 0.0])) == 0.0
 
 
 def _stretched(low: float, high: float, parts: Floats) -> tuple[float, float]:

@@ -11,8 +11,10 @@ _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|authorization|credential
 # Userinfo reaches to the last '@' before white space, because passwords with '@' or '/' are common; a comma list of
 # URLs is masked one URL at a time.
 _USERINFO = re.compile(r"://(?:([^:@/\s]*):)?(?:(?!,[a-z][a-z0-9+]*://)[^\s])*@", re.IGNORECASE)
+# The name may end in a quote, plain or escaped: most secrets in messages are in the repr of a mapping or in JSON.
 _ASSIGNMENT = re.compile(
-    r"(?i)\b([\w.-]*(?:passw(?:or)?d|passwd|secret|token|api[_-]?key)[\w.-]*)(\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
+    r"""(?i)\b([\w.-]*(?:passw(?:or)?d|passwd|secret|token|api[_-]?key)[\w.-]*)(\\*["']?\s*[=:]\s*)"""
+    r"""(b?"(?:\\.|[^"\\])*"|b?'(?:\\.|[^'\\])*'|\\+"(?:(?!\\+").)*\\+"|[^\s&,;]+)"""
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _SUSPECT = re.compile(r"(?i)://[^\s]*@|passw|secret|token|api[_-]?key|bearer\s|basic\s")

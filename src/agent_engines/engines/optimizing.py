@@ -1,18 +1,21 @@
 """The optimizing engine: what would other policies have earned on the same tasks? It reads, estimates and tells.
 
 It changes nothing by itself. Decisions come from the ledger, newest included, in pages; only a compact row of each is
-kept, and when nothing new has ended the estimates stay as they are.
+kept, and when nothing new has ended the estimates stay as they are. A decision that has not ended is read again until it
+has; one whose work was judged since is read again too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from agent_engines.domain import subjects
 from agent_engines.domain.errors import ConfigurationError, NotFound, Unavailable
+from agent_engines.domain.messages import ReportKind
 from agent_engines.ports.bus import Subscription
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Ledger, LoggedDecision
@@ -21,7 +24,8 @@ from agent_engines.runtime.agent_config import AgentConfig
 from agent_engines.runtime.background import Background
 from agent_engines.runtime.engine import Engine
 
-from .outcomes import MOST_ROWS, OutcomeLog, has_ended, judge_policies
+from .fitting import fitting
+from .outcomes import MOST_ROWS, OutcomeLog, judge_policies
 from .replay import ReplayAnswer, ReplayQuestion, replay
 
 HISTORY_SECONDS = 24 * 3600.0
@@ -35,13 +39,26 @@ PAGE = 1_000
 MOST_PAGES = 20
 """Read in one round; a busier system is sampled: the rest of the backlog is skipped up to the last minute."""
 CATCH_UP_SECONDS = 60.0
-PENDING_SECONDS = 300.0
-"""How long a round goes back for decisions whose task had not ended yet; later ends are left out."""
+PENDING_SECONDS = 3600.0
+"""How long the end of a decision is waited for: longer than a task that hangs and is tried again; later ends are counted as
+`unended`."""
+MOST_JUDGED = 20_000
 OVERLAP_SECONDS = 0.001
 LATE_SECONDS = 5.0
 """Decisions are committed in groups, so one made earlier may appear later than one made now."""
 MOST_REPLAYED = 20_000
 NO_CHANGES = "Nothing is tuned automatically yet: this engine estimates what other policies would have earned."
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What counts here of a report."""
+
+    kind: ReportKind
+    task_id: str
+
+
+class ToldBatch(msgspec.Struct, frozen=True):
+    reports: list[Told]
 
 
 class OptimizingEngine(Engine):
@@ -51,9 +68,11 @@ class OptimizingEngine(Engine):
     {"active": policy version of the newest decision | null, "generated_at": t, "window_seconds": 86400.0,
      "rows": decisions with an outcome, "refused": rows without a usable propensity,
      "deterministic": rows in which no chance took part: only "logged" is estimated from them,
+     "waiting": decisions that have not ended yet, "unended": decisions left out because they did not end within an hour,
      "policies": [{"policy": "logged" | "uniform" | "always:<agent>", "task_type": null (all) | str, "method": "snips",
                    "value": 0..1 | null, "standard_error", "interval": [low, high] | null, "effective_sample_size",
                    "rows", "eligible_share", "mean_cost": | null, "warnings": [sentence]}]}
+    and "left_out": how many rows of very many did not fit into one message of the bus.
     `value` is the mean reward: quality when the handler told it, else 1 for success and 0 for failure. "always:<agent>"
     does what was logged where that agent was no candidate; `eligible_share` says how often it was one.
 
@@ -69,7 +88,10 @@ class OptimizingEngine(Engine):
         self._background: Background | None = None
         self._subscriptions: list[Subscription] = []
         self._round: asyncio.Task[None] | None = None
+        self._batches = msgspec.json.Decoder(ToldBatch)
         self._since: float | None = None
+        self._judged: dict[str, None] = {}
+        """Tasks somebody judged since the last round."""
         self._active: tuple[float, str] | None = None
         self._policies: list[dict[str, Any]] = []
         self._estimated_at = 0.0
@@ -83,6 +105,7 @@ class OptimizingEngine(Engine):
         self._background = Background(self._log)
         listen = connections.bus.signals.listen
         self._subscriptions = [
+            await listen(subjects.RECORDED, self._recorded),
             await listen(subjects.ask("optimizing", "policies"), self._answer_policies, queue="optimizing"),
             await listen(subjects.ask("optimizing", "tuning"), self._answer_tuning, queue="optimizing"),
             await listen(subjects.ask("optimizing", "replay"), self._answer_replay, queue="optimizing"),
@@ -116,13 +139,19 @@ class OptimizingEngine(Engine):
             "rows": len(self.outcomes),
             "refused": self.outcomes.refused,
             "deterministic": self.outcomes.deterministic,
+            "waiting": len(self.outcomes.waiting),
+            "unended": self.outcomes.unended,
             "policies": self._policies,
         }
 
     async def _read(self, now: float) -> int:
-        """Take what has ended since the last round; how many outcomes that was."""
+        """Take what has ended or was judged since the last round; how many outcomes that was."""
         if self._since is not None:
+            # Who was waited for before this round: what a page has just said need not be asked again.
+            waiting = self.outcomes.waiting
             fresh, self._since, _ = await self._read_from(self._since, now, self.outcomes)
+            fresh += await self._read_again(waiting)
+            self.outcomes.give_up(now - PENDING_SECONDS)
             return fresh
         fresh = 0
         for span in FIRST_SPANS:
@@ -132,37 +161,59 @@ class OptimizingEngine(Engine):
                 fresh, self._since, self.outcomes = count, since, outcomes
             if not complete:
                 break
+        self.outcomes.give_up(now - PENDING_SECONDS)
         return fresh
 
     async def _read_from(self, since: float, now: float, outcomes: OutcomeLog) -> tuple[int, float, bool]:
         """Pages from `since` on, oldest first: (outcomes taken, where to go on next time, whether that was all)."""
-        waiting: float | None = None
         fresh, size = 0, PAGE
         for _ in range(MOST_PAGES):
             page = await self._ledger.decisions.outlines(since, size)
-            added, oldest_waiting = self._take(page, now, outcomes)
-            fresh += added
-            waiting = oldest_waiting if waiting is None else waiting
+            fresh += self._take(page, outcomes)
             last = page[-1].decision.created_at if page else since
             if len(page) < size:
-                ahead = min(last, now - LATE_SECONDS, last if waiting is None else waiting)
-                return fresh, ahead - OVERLAP_SECONDS, True
+                return fresh, min(last, now - LATE_SECONDS) - OVERLAP_SECONDS, True
             # More decisions than a page may share one moment; a page that moved nothing on is read again, longer.
             size = PAGE if last > since + 2 * OVERLAP_SECONDS else min(size * 2, MOST_ROWS)
             since = last - OVERLAP_SECONDS
         return fresh, max(since, now - CATCH_UP_SECONDS), False
 
-    def _take(self, page: list[LoggedDecision], now: float, outcomes: OutcomeLog) -> tuple[int, float | None]:
-        """How many outcomes were new, and when the oldest decision was made that may still end."""
-        added, waiting = 0, None
+    def _take(self, page: list[LoggedDecision], outcomes: OutcomeLog) -> int:
+        """How many outcomes were new."""
+        added = 0
         for logged in page:
             made = logged.decision.created_at
             if self._active is None or made > self._active[0]:
                 self._active = (made, logged.decision.policy_version)
             added += outcomes.add(logged)
-            if waiting is None and not has_ended(logged) and now - made < PENDING_SECONDS:
-                waiting = made
-        return added, waiting
+        return added
+
+    async def _read_again(self, waiting: Sequence[str]) -> int:
+        """Those whose end is waited for, and those that were judged meanwhile: how many rows that changed."""
+        judged, self._judged = self._judged, {}
+        wanted = [*waiting, *(self.outcomes.of_tasks(judged) if judged else ())]
+        changed = 0
+        try:
+            for place in range(0, len(wanted), PAGE):
+                found = await self._ledger.decisions.outlines_of(wanted[place : place + PAGE])
+                changed += sum(self.outcomes.again(logged) for logged in found)
+        except Unavailable:
+            self._judged = judged | self._judged
+            raise
+        return changed
+
+    async def _recorded(self, subject: str, data: bytes) -> None:
+        """Remember whose work was judged. All other outcomes are found by reading, so only these messages are decoded."""
+        if b'"feedback"' not in data:
+            return
+        try:
+            batch = self._batches.decode(data)
+        except msgspec.MsgspecError as error:
+            self._log.warning("Reports could not be read", subject=subject, error=str(error))
+            return
+        for report in batch.reports:
+            if report.kind is ReportKind.FEEDBACK and len(self._judged) < MOST_JUDGED:
+                self._judged[report.task_id] = None
 
     @property
     def _connected(self) -> Connections:
@@ -204,12 +255,12 @@ class OptimizingEngine(Engine):
                 await asyncio.wait_for(self._shared_round(), PATIENCE_SECONDS)
             except TimeoutError:
                 self._log.debug("A round takes longer than a question may wait")
-        return msgspec.json.encode(self.policies())
+        return fitting(self.policies(), "policies", lambda row: row["rows"], self._connected.bus.max_message_bytes)
 
     async def _answer_replay(self, subject: str, data: bytes) -> bytes:
         question = msgspec.json.decode(data, type=ReplayQuestion)
         now = self._connected.clock.now()
-        logged = await self._ledger.decisions.history(question.since or now - HISTORY_SECONDS, MOST_REPLAYED)
+        logged = await self._ledger.decisions.history(_since(question, now), MOST_REPLAYED)
         try:
             document = await asyncio.to_thread(replay, logged, question.policy)
         except NotFound as error:
@@ -218,3 +269,7 @@ class OptimizingEngine(Engine):
 
     async def _answer_tuning(self, subject: str, data: bytes) -> bytes:
         return msgspec.json.encode({"changes": [], "note": NO_CHANGES, "generated_at": self._connected.clock.now()})
+
+
+def _since(question: ReplayQuestion, now: float) -> float:
+    return now - HISTORY_SECONDS if question.since is None else question.since

@@ -5,8 +5,7 @@ Pure: fed by the optimizing engine with what the ledger has, asked for a list of
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +16,8 @@ from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import LoggedDecision
 
 MOST_ROWS = 50_000
+MOST_WAITING = 20_000
+"""Decisions whose end is waited for; about 4 MB."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -30,6 +31,7 @@ class Row(msgspec.Struct, frozen=True):
     reward: float
     cost: float | None
     created_at: float
+    task_id: str | None = None
     certain: bool = False
     """No chance took part although there was a choice."""
 
@@ -52,69 +54,119 @@ def reward_of(logged: LoggedDecision) -> float | None:
 
 
 class OutcomeLog:
-    """The newest rows, at most `most`, none older than what `expire` was last told."""
+    """The newest rows, at most `most`, none older than what `expire` was last told, and the decisions still waited for.
+
+    Who is slow ends late, and who hangs ends last: a row that is left out because its end came late makes its agent look
+    better than it is. So every decision that was read is kept in mind until it ends, and `unended` counts the others.
+    """
 
     def __init__(self, most: int = MOST_ROWS) -> None:
-        self._rows: deque[Row] = deque()
+        self._rows: dict[str, Row] = {}
         self._most = most
-        self._known: set[str] = set()
+        self._waiting: dict[str, float] = {}
+        self._given_up = float("-inf")
+        self._refused: dict[str, None] = {}
         self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.refused = 0
         """Decisions that cannot be judged: no usable propensity."""
+        self.unended = 0
+        """Decisions that were given up before they had ended."""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        return tuple(self._rows)
+        return tuple(self._rows.values())
 
     @property
     def deterministic(self) -> int:
         """Rows in which no chance took part."""
-        return sum(row.certain for row in self._rows)
+        return sum(row.certain for row in self._rows.values())
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Request ids of decisions that had not ended when they were last read."""
+        return tuple(self._waiting)
 
     def knows(self, request_id: str) -> bool:
-        return request_id in self._known
+        return request_id in self._rows
+
+    def of_tasks(self, task_ids: Container[str]) -> list[str]:
+        """Request ids of the rows of these tasks."""
+        return [row.request_id for row in self._rows.values() if row.task_id and row.task_id in task_ids]
 
     def add(self, logged: LoggedDecision) -> bool:
-        """Take one decision that has ended; False when it has not, or is known, or cannot be judged."""
-        decision, reward = logged.decision, reward_of(logged)
-        if reward is None or decision.request_id in self._known:
+        """Take one decision that was read; True when that changed a row. One that has not ended is waited for."""
+        request_id, reward = logged.decision.request_id, reward_of(logged)
+        if not has_ended(logged):
+            if logged.decision.created_at < self._given_up:
+                return False
+            self._waiting[request_id] = logged.decision.created_at
+            if len(self._waiting) > MOST_WAITING:
+                del self._waiting[next(iter(self._waiting))]
+                self.unended += 1
             return False
-        if not 0.0 < decision.propensity <= 1.0:
-            self.refused += 1
+        self._waiting.pop(request_id, None)
+        if reward is None:
             return False
-        eligible = decision.agents
-        self._rows.append(
-            Row(
-                request_id=decision.request_id,
-                task_type=decision.task_type,
-                chosen=decision.selected_agent,
-                propensity=decision.propensity,
-                eligible=self._shared.setdefault(eligible, eligible),
-                reward=reward,
-                cost=logged.cost,
-                created_at=decision.created_at,
-                certain=decision.deterministic,
-            )
-        )
-        self._known.add(decision.request_id)
+        if not 0.0 < logged.decision.propensity <= 1.0:
+            self._refuse(logged)
+            return False
+        row = self._row(logged, reward)
+        if self._rows.get(request_id) == row:
+            return False
+        self._rows[request_id] = row
         if len(self._rows) > self._most:
             self._drop_oldest()
         return True
 
+    def again(self, logged: LoggedDecision) -> bool:
+        """As `add`, for one that is waited for or has its row: the end that was missing, or what others said of it later."""
+        known = logged.decision.request_id in self._rows or logged.decision.request_id in self._waiting
+        return known and self.add(logged)
+
+    def give_up(self, before: float) -> None:
+        """Wait no longer for decisions made before this time, also when they are read again."""
+        self._given_up = before
+        for request_id in [one for one, made in self._waiting.items() if made < before]:
+            del self._waiting[request_id]
+            self.unended += 1
+
     def expire(self, before: float) -> bool:
         """Drop rows made before this time; True when there were any."""
         count = len(self._rows)
-        while self._rows and self._rows[0].created_at < before:
+        while self._rows and next(iter(self._rows.values())).created_at < before:
             self._drop_oldest()
         if not self._rows:
             self._shared.clear()
         return len(self._rows) < count
 
+    def _row(self, logged: LoggedDecision, reward: float) -> Row:
+        decision, eligible = logged.decision, logged.decision.agents
+        return Row(
+            request_id=decision.request_id,
+            task_type=decision.task_type,
+            chosen=decision.selected_agent,
+            propensity=decision.propensity,
+            eligible=self._shared.setdefault(eligible, eligible),
+            reward=reward,
+            cost=logged.cost,
+            created_at=decision.created_at,
+            task_id=decision.task_id,
+            certain=decision.deterministic,
+        )
+
+    def _refuse(self, logged: LoggedDecision) -> None:
+        """Count it once: the newest decisions are read more than once."""
+        if logged.decision.request_id not in self._refused:
+            self.refused += 1
+            self._refused[logged.decision.request_id] = None
+            if len(self._refused) > self._most:
+                del self._refused[next(iter(self._refused))]
+
     def _drop_oldest(self) -> None:
-        self._known.discard(self._rows.popleft().request_id)
+        del self._rows[next(iter(self._rows))]
 
 
 def judge_policies(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -191,7 +243,7 @@ class _Columns:
             "method": found.method,
             "value": _rounded(found.value),
             "standard_error": _rounded(found.standard_error),
-            "interval": _interval(found),
+            "interval": interval_of(found),
             "effective_sample_size": round(found.effective_sample_size, 1),
             "rows": found.rows,
             "eligible_share": round(eligible_share, 4),
@@ -200,11 +252,11 @@ class _Columns:
         }
 
 
-def _interval(found: Estimate) -> list[float] | None:
+def interval_of(found: Estimate) -> list[float] | None:
     """Rewards lie in 0..1, so nothing outside can be true."""
     if found.low is None or found.high is None:
         return None
-    return [round(max(0.0, found.low), 6), round(min(1.0, found.high), 6)]
+    return [round(min(max(0.0, end), 1.0), 6) for end in (found.low, found.high)]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -25,6 +25,7 @@ from agent_engines.runtime.background import Background
 from agent_engines.runtime.engine import Engine
 
 from .figures import CapacityChange, Figures, OutcomeBatch
+from .fitting import fitting
 
 TICK_SECONDS = 2.0
 BACKLOG_SECONDS = 5.0
@@ -32,6 +33,13 @@ BACKLOG_LANES = 8
 FRESH_SECONDS = 1.0
 """Documents asked for within this time are the same one: many pages may be open."""
 NOTHING = WindowSummary()
+GAUGES = (
+    "agent_utilization_ratio",
+    "agent_error_ratio",
+    "agent_tasks_per_second",
+    "agent_waiting_tasks",
+    "agent_scale_up_replicas",
+)
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding foreign bytes may raise."""
 
@@ -57,7 +65,8 @@ class PerformanceEngine(Engine):
                  "reason": sentence}],
      "fleet": {"action": the most urgent, "add_replicas": sum, "queue": sum, "capacity_warnings": [agent]}}
 
-    `queue` is what waits for the agent anywhere: in its replicas or still on the bus.
+    `queue` is what waits for the agent anywhere: in its replicas or still on the bus. `left_out` in either document: how
+    many rows of a very large fleet did not fit into one message of the bus; whole agents and busy ones come first.
     """
 
     def __init__(self, config: AgentConfig | str = "performance") -> None:
@@ -69,6 +78,8 @@ class PerformanceEngine(Engine):
         self._batches = msgspec.json.Decoder(OutcomeBatch)
         self._beats = msgspec.json.Decoder(Heartbeat)
         self._answers: dict[str, tuple[float, bytes]] = {}
+        self._shown: set[str] = set()
+        """Agents that have gauges."""
 
     async def on_start(self, connections: Connections) -> None:
         self._outside = connections
@@ -98,17 +109,23 @@ class PerformanceEngine(Engine):
         for change in self.figures.tick(now):
             self._tell_capacity(change)
         totals = self.figures.totals(now)
-        for agent, (state, advice) in self.figures.advice().items():
+        told = self.figures.advice()
+        for agent, (state, advice) in told.items():
             self._tell_advice(agent, advice.action, reason=advice.reason, queue=state.waiting)
             summary = totals.get(agent, NOTHING)
-            for name, value in (
-                ("agent_utilization_ratio", state.utilization),
-                ("agent_error_ratio", summary.error_rate),
-                ("agent_tasks_per_second", summary.rate_per_s),
-                ("agent_waiting_tasks", float(state.waiting)),
-                ("agent_scale_up_replicas", float(advice.add_replicas)),
-            ):
+            values = (
+                state.utilization,
+                summary.error_rate,
+                summary.rate_per_s,
+                float(state.waiting),
+                float(advice.add_replicas),
+            )
+            for name, value in zip(GAUGES, values, strict=True):
                 outside.telemetry.gauge(name, value, agent_name=agent)
+        for agent in self._shown - told.keys():
+            for name in GAUGES:
+                outside.telemetry.forget(name, agent_name=agent)
+        self._shown = set(told)
 
     async def measure_backlog(self) -> None:
         """Ask the bus what waits for each agent: replicas fetch only what they have room for, the rest waits there."""
@@ -179,7 +196,7 @@ class PerformanceEngine(Engine):
         now = self._connected.clock.monotonic()
         at, answer = self._answers.get(what, (float("-inf"), b""))
         if now - at >= FRESH_SECONDS:
-            answer = msgspec.json.encode(make())
+            answer = fitting(make(), "agents", _importance, self._connected.bus.max_message_bytes)
             self._answers[what] = (now, answer)
         return answer
 
@@ -208,3 +225,7 @@ class PerformanceEngine(Engine):
         ):
             member.advised = action
             self._log.warning("More replicas are advised", agent=agent, action=action, **numbers)
+
+
+def _importance(row: dict[str, Any]) -> float:
+    return row.get("count", 0) + row.get("queue", 0)

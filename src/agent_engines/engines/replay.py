@@ -24,7 +24,7 @@ from agent_engines.learning.task_features import task_vector
 from agent_engines.ports.bus import Bus
 from agent_engines.ports.ledger import LoggedDecision
 
-from .outcomes import reward_of
+from .outcomes import interval_of, reward_of
 
 UNIFORM, ALWAYS, ADAPTIVE = "uniform", "always:", "adaptive"
 Candidates = list[dict[str, Any]]
@@ -35,7 +35,7 @@ REPLAY_SECONDS = 60.0
 
 
 class ReplayQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """`ask.optimizing.replay`; `since`: epoch seconds, None: as far back as the rows go."""
+    """`ask.optimizing.replay`; `since`: epoch seconds, None: the last day. Of very many decisions the newest count."""
 
     policy: str
     since: float | None = None
@@ -70,14 +70,13 @@ class Target(Protocol):
 
 
 def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1) -> dict[str, Any]:
-    """The document of `ask.optimizing.replay`. Raises NotFound: no such policy (those there are are named), no such agent."""
+    """The document of `ask.optimizing.replay`. Raises NotFound naming the policies there are, or an agent nobody could choose."""
     target = _target(policy, price)
+    if isinstance(target, Always) and logged and not any(target.agent in one.decision.agents for one in logged):
+        # It would be judged as if any would do, and look like a policy.
+        raise NotFound(f"no recorded decision could have chosen the agent {target.agent!r}")
     ended = [one for one in logged if reward_of(one) is not None]
     usable = [one for one in ended if one.decision.propensity > 0.0 and not one.decision.deterministic]
-    if isinstance(target, Always) and usable and not any(target.agent in one.decision.agents for one in usable):
-        raise NotFound(
-            f"none of the {len(usable)} recorded decisions could have chosen {target.agent!r}: nothing tells what it would earn"
-        )
     costs = _costs(usable)
     shares: list[list[float]] = []
     contexts: list[Mapping[str, Any]] = []
@@ -90,6 +89,7 @@ def replay(logged: Sequence[LoggedDecision], policy: str, *, price: float = 0.1)
     rewards = np.array([reward_of(one) or 0.0 for one in usable])
     return {
         "policy": policy,
+        "since": logged[0].decision.created_at if logged else None,
         "rows": len(usable),
         "left_out": {"deterministic": len(ended) - len(usable), "not_ended": len(logged) - len(ended)},
         "logged": round(float(rewards.mean()), 6) if usable else None,
@@ -120,12 +120,11 @@ def _estimates(
 
 
 def _told(found: Estimate) -> dict[str, Any]:
-    interval = None if found.low is None or found.high is None else [round(found.low, 6), round(found.high, 6)]
     return {
         "method": str(found.method),
         "value": None if found.value is None else round(found.value, 6),
         "standard_error": None if found.standard_error is None else round(found.standard_error, 6),
-        "interval": interval,
+        "interval": interval_of(found),
         "effective_sample_size": round(found.effective_sample_size, 1),
         "warnings": list(found.warnings),
     }

@@ -326,8 +326,12 @@ class DecisionLog(Protocol):
         """As `history`, the decisions without words, context and numbers; `eligible` names everybody."""
         ...
 
+    async def outlines_of(self, request_ids: Sequence[str]) -> list[LoggedDecision]:
+        """The outlines of these, in any order; who dispatched nothing or is not there is left out."""
+        ...
+
     async def history(self, since: float, limit: int) -> list[LoggedDecision]:
-        """Dispatched decisions with their outcomes, oldest first."""
+        """Dispatched decisions with their outcomes, oldest first; of more than `limit` the newest."""
         ...
 
 

@@ -48,6 +48,10 @@ class Telemetry(Protocol):
 
     def gauge(self, name: str, value: float, **labels: str) -> None: ...
 
+    def forget(self, name: str, **labels: str) -> None:
+        """What this gauge told of is gone: it leaves the page instead of standing there with its last value for ever."""
+        ...
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]: ...

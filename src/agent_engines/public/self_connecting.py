@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from agent_engines.adapters.telemetry.telemetry import ProcessTelemetry
 from agent_engines.bootstrap.connect import connect_bus, telemetry_for
 from agent_engines.config import Config, load_config
 from agent_engines.ports.connections import Connections
@@ -15,28 +18,38 @@ class SelfConnecting(Engine):
 
     async def start(self, connections: Connections | None = None) -> None:
         """Connect and take work. Raises ConfigurationError, Unavailable (try again), Conflict (started already)."""
-        if connections is None:
-            connections = self._own = await self.connect(load_config())
-        try:
+        if connections is not None:
             await super().start(connections)
+            return
+        opened = await self.connect(load_config())
+        try:
+            await super().start(opened)
         except BaseException:
-            await self._disconnect()
+            # Its own only: what an engine that runs already works with stays open.
+            await _closed(opened)
             raise
+        self._own = opened
 
     async def stop(self, grace: float | None = None) -> None:
         await super().stop(grace)
-        await self._disconnect()
+        own, self._own = self._own, None
+        if own is not None:
+            await _closed(own)
 
     async def connect(self, config: Config) -> Connections:
         """The connections this kind of engine needs."""
         return await connect_bus(config, telemetry_for(config, self.agent_type), self.config.agent_id)
 
-    async def _disconnect(self) -> None:
-        own, self._own = self._own, None
-        if own is None:
-            return
-        if own.cache is not None:
-            await own.cache.close()
-        if own.ledger is not None:
-            await own.ledger.close()
-        await own.bus.close()
+
+async def _closed(own: Connections) -> None:
+    """Let go of everything, then send off what was told: the last spans leave only now."""
+    if own.discovery is not None:
+        await own.discovery.close()
+    if own.cache is not None:
+        await own.cache.close()
+    if own.ledger is not None:
+        await own.ledger.close()
+    await own.bus.close()
+    if isinstance(own.telemetry, ProcessTelemetry):
+        # In a thread: the last spans go out over blocking HTTP.
+        await asyncio.to_thread(own.telemetry.shutdown)

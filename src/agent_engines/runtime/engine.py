@@ -28,7 +28,7 @@ from .handlers import Handler
 from .hosting import Hosted, Hosting
 from .local import LocalClock, LocalRunner, LocalTelemetry
 from .results import first_unstorable
-from .threads import HandlerThreads
+from .threads import MAX_THREADS, HandlerThreads
 
 __all__ = ["AgentConfig", "Engine", "TaskContext"]
 
@@ -95,6 +95,10 @@ class Engine:
             return function
 
         return register
+
+    def performs(self, function: object) -> bool:
+        """Whether this is the function of one of its handlers."""
+        return any(handler.function is function for handler in self._handlers.values())
 
     @property
     def state(self) -> AgentState:
@@ -201,6 +205,10 @@ class Engine:
             rng=self._rng_given,
         )
         self._hosting = Hosting(hosted, connections)
+        # The environment may have given it other slots than the code that made it: a task that has a slot and waits for a
+        # thread waits inside its time limit.
+        self._threads.resize(self.config.max_concurrent_tasks)
+        self._warn_of_few_threads(connections)
         try:
             await self.on_start(connections)
             # READY before the first heartbeat, which is what makes routers send work.
@@ -211,6 +219,16 @@ class Engine:
             await asyncio.shield(self._take_down(self._hosting, 0.0))
             self._hosting = None
             raise
+
+    def _warn_of_few_threads(self, connections: Connections) -> None:
+        plain = sorted(name for name, handler in self._handlers.items() if not handler.is_async)
+        if plain and self.config.max_concurrent_tasks > MAX_THREADS:
+            connections.telemetry.log(self.config.agent_id).warning(
+                "Plain handlers have fewer threads than there are slots; the others wait inside their time limit",
+                threads=MAX_THREADS,
+                slots=self.config.max_concurrent_tasks,
+                task_types=plain,
+            )
 
     async def _stop(self, grace: float) -> None:
         starting = self._start_work

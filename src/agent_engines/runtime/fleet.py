@@ -309,6 +309,7 @@ class Fleet:
                 if member.status == "lost" and now - member.heard_at > FORGET_SECONDS:
                     del self._members[member.name]
                     self._breakers.forget(member.name)
+                    self._telemetry.forget("circuit_breaker_state", agent_id=member.name)
                     changed = True
             if changed:
                 self._invalidate()

@@ -63,6 +63,8 @@ class LocalTelemetry:
 
     def gauge(self, name: str, value: float, **labels: str) -> None: ...
 
+    def forget(self, name: str, **labels: str) -> None: ...
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:

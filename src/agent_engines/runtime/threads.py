@@ -56,6 +56,10 @@ class HandlerThreads:
         self.on_return: Callable[[], None] | None = None
         """Called when an abandoned call has come back: its thread is free again."""
 
+    def resize(self, size: int) -> None:
+        """As many as there are slots now: settings may come after the engine was made. Threads that are there stay."""
+        self._size = min(size, MAX_THREADS)
+
     @property
     def alive(self) -> int:
         return sum(thread.is_alive() for thread in self._threads)

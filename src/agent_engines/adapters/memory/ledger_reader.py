@@ -222,13 +222,15 @@ class MemoryDecisionLog:
             if row.generation is not None and row.decision.created_at >= since
         ]
         dispatched.sort(key=lambda row: (row.decision.created_at, row.number))
-        return [self._logged(row) for row in dispatched[:limit]]
+        return [self._logged(row) for row in dispatched[-limit:]]
 
     async def outlines(self, since: float, limit: int) -> list[LoggedDecision]:
-        return [
-            msgspec.structs.replace(logged, decision=_outline(logged.decision))
-            for logged in await self.history(since, limit)
-        ]
+        whole = await self.history(since, len(self._tables.decisions) + 1)
+        return [_outlined(logged) for logged in whole[:limit]]
+
+    async def outlines_of(self, request_ids: Sequence[str]) -> list[LoggedDecision]:
+        found = (self._tables.decisions.get(request_id) for request_id in request_ids)
+        return [_outlined(self._logged(row)) for row in found if row is not None and row.generation is not None]
 
     def _logged(self, row: DecisionRow) -> LoggedDecision:
         task_id = row.decision.task_id or ""
@@ -252,6 +254,10 @@ class MemoryDecisionLog:
         epoch = (report.task_id, report.generation)
         judged = [one.quality for key, one in self._tables.feedback.items() if key[:2] == epoch]
         return sum(judged) / len(judged) if judged else report.quality
+
+
+def _outlined(logged: LoggedDecision) -> LoggedDecision:
+    return msgspec.structs.replace(logged, decision=_outline(logged.decision))
 
 
 def _outline(decision: Decision) -> Decision:

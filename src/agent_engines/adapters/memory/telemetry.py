@@ -95,6 +95,11 @@ class NullTelemetry:
     def gauge(self, name: str, value: float, **labels: str) -> None:
         self.gauges[name, tuple(sorted(labels.items()))] = value
 
+    def forget(self, name: str, **labels: str) -> None:
+        self.gauges.pop((name, tuple(sorted(labels.items()))), None)
+        if name == "circuit_breaker_state":
+            self.breakers.pop(labels["agent_id"], None)
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:

@@ -68,6 +68,10 @@ class PostgresDecisionLog:
         found = await self._pool.fetch("outlines", since, min(max(limit, 1), MAX_HISTORY))
         return [_logged(row, rows.read_outline(row)) for row in found]
 
+    async def outlines_of(self, request_ids: Sequence[str]) -> list[LoggedDecision]:
+        found = await self._pool.fetch("outlines_of", list(request_ids))
+        return [_logged(row, rows.read_outline(row)) for row in found]
+
 
 def _logged(row: Row, decision: Decision) -> LoggedDecision:
     return LoggedDecision(

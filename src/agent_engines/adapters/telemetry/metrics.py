@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -78,6 +79,12 @@ class Metrics:
         values = _ordered(name, "gauge", labels)
         gauge = self._gauges[name]
         (gauge.labels(*values) if values else gauge).set(value)
+
+    def forget(self, name: str, labels: dict[str, str]) -> None:
+        """Take one gauge off the page; one that is not there is no mistake."""
+        values = _ordered(name, "gauge", labels)
+        with suppress(KeyError):
+            self._gauges[name].remove(*values)
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type (text format 0.0.4, which every scraper reads)."""

@@ -105,6 +105,13 @@ class ProcessTelemetry:
             except (KeyError, ValueError) as error:
                 self._wrong(name, error)
 
+    def forget(self, name: str, **labels: str) -> None:
+        if self._metrics is not None:
+            try:
+                self._metrics.forget(name, labels)
+            except KeyError as error:
+                self._wrong(name, error)
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:
