@@ -252,6 +252,23 @@ async def test_a_redriven_dead_letter_keeps_its_history(ledger: PostgresLedger, 
     assert [past["generation"] for past in history] == [1, 2]
 
 
+async def test_what_is_run_again_while_old_tasks_are_deleted_stays(
+    ledger: PostgresLedger, connection: asyncpg.Connection
+) -> None:
+    """Its old end is gone when the deletion comes to it: without its row a retry of it would never become due."""
+    await ledger.tasks.accept([entry("t-1"), entry("t-2")])
+    await ledger.tasks.record([final(task_id, TaskStatus.DEAD_LETTER) for task_id in ("t-1", "t-2")])
+    async with connection.transaction():
+        await connection.fetch(queries()["reopen"], "t-1", NOW + 5)
+        purging = asyncio.create_task(ledger.retention.purge(time.time() + 60))
+        while not purging.done() and not await blocks_somebody(connection):
+            await asyncio.sleep(0)
+    purged = await purging
+    assert (purged.tasks, purged.results) == (1, 1)
+    assert (await ledger.reader.task("t-1")).status is TaskStatus.QUEUED
+    assert (await ledger.reader.dead_letter("t-1")).redriven_at == NOW + 5
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -435,10 +452,14 @@ async def hint(connection: asyncpg.Connection, task_id: str) -> str:
 async def until_blocked(connection: asyncpg.Connection) -> None:
     """Until somebody waits for a lock this connection holds."""
     async with asyncio.timeout(30):
-        while not await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        ):
+        while not await blocks_somebody(connection):
             await asyncio.sleep(0)
+
+
+async def blocks_somebody(connection: asyncpg.Connection) -> bool:
+    return await connection.fetchval(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    )
 
 
 @pytest.mark.parametrize(
