@@ -15,7 +15,7 @@ dies meanwhile, the task becomes stranded and another router finds it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -33,6 +33,7 @@ from .background import Background
 from .dispatcher import Dispatcher
 from .fleet import Fleet
 from .naps import nap
+from .outcomes import Outcome
 from .recorder import broadcast
 from .retry_throttle import RetryThrottle
 
@@ -87,6 +88,7 @@ class Redispatcher:
         self._next_due: float | None = None
         self._armed = asyncio.Event()
         self._held: dict[str, StoredTask] = {}
+        self._sending: dict[str, StoredTask] = {}
 
     async def start(self) -> None:
         self._background.keep("redispatch-due", self._follow_due)
@@ -108,17 +110,23 @@ class Redispatcher:
         `reason` is counted: due, stranded, abandoned, held or reopened.
         """
         sent: list[tuple[str, Decision]] = []
+        self._sending.update((stored.task.task_id, stored) for stored in tasks)
         waiting = iter(tasks)
 
         async def work() -> None:
             for stored in waiting:
-                decision = await self._send_one(stored, elsewhere)
+                decision = await self._send_one(stored, elsewhere) if self._wanted(stored) else None
                 if decision is not None:
                     sent.append((stored.task.task_id, decision))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(WINDOW, len(tasks))):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(WINDOW, len(tasks))):
+                    group.create_task(work())
+        finally:
+            for stored in tasks:
+                if self._wanted(stored):
+                    del self._sending[stored.task.task_id]
         if sent:
             self._telemetry.count("tasks_redispatched_total", len(sent), reason=reason)
             try:
@@ -133,8 +141,26 @@ class Redispatcher:
         return len(self._held)
 
     def forget(self, task_id: str) -> None:
-        """Do not send a task that is held here: it was cancelled."""
+        """Do not send a task that is held here, or on its way: it was cancelled."""
         self._held.pop(task_id, None)
+        self._sending.pop(task_id, None)
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """Hear what any router has recorded: what has ended, or was taken up by another one, is not sent from here."""
+        if not self._held:
+            return
+        for outcome in outcomes:
+            stored = self._held.get(outcome.task_id)
+            if stored is not None and _settles(outcome, stored.generation):
+                self.forget(outcome.task_id)
+
+    def _wanted(self, stored: StoredTask) -> bool:
+        """Whether it is still to be sent: nobody cancelled it since, or claimed it once more."""
+        return self._sending.get(stored.task.task_id) is stored
+
+    def _hold(self, stored: StoredTask) -> None:
+        if self._wanted(stored):
+            self._held[stored.task.task_id] = stored
 
     async def _send_one(self, stored: StoredTask, elsewhere: bool) -> Decision | None:
         task = stored.task
@@ -148,7 +174,7 @@ class Redispatcher:
             await self._end(stored, TaskStatus.DEAD_LETTER, TaskError(BUDGET_SPENT, readable(str(error))))
             return None
         except AgentEnginesError as error:
-            self._held[task.task_id] = stored
+            self._hold(stored)
             self._log.warning("A task waits for an agent", task_id=task.task_id, error=str(error))
             return None
         self._held.pop(task.task_id, None)
@@ -177,7 +203,7 @@ class Redispatcher:
         try:
             verdicts = await self._ledger.tasks.record([report])
         except Unavailable:
-            self._held[task.task_id] = stored
+            self._hold(stored)
             return
         self._held.pop(task.task_id, None)
         if verdicts == [Verdict.RECORDED]:
@@ -233,3 +259,12 @@ class Redispatcher:
             await self._clock.sleep(AGAIN_SECONDS)
             if self._held:
                 await self.send(list(self._held.values()), reason="held", elsewhere=True)
+
+
+def _settles(outcome: Outcome, generation: int) -> bool:
+    """Whether a claim of this generation need not be sent: its task has ended, or an agent has it (the bus took it after all)."""
+    if outcome.kind is ReportKind.FEEDBACK:
+        return False
+    if outcome.kind is ReportKind.FINAL and outcome.status in (TaskStatus.SUCCESS, TaskStatus.CANCELLED):
+        return True
+    return outcome.generation >= generation
