@@ -199,6 +199,7 @@ class RoutingHouse:
         outcomes = self.hedging.recorded(decode_outcomes(data))
         self.strategies.learned(outcomes, self.clock.now(), lambda task_type: None)
         self.fleet.learned(outcomes)
+        self.redispatcher.recorded(outcomes)
         self.desk.recorded(outcomes)
 
 

@@ -20,7 +20,7 @@ from agent_engines.adapters.postgres import migrate
 from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.adapters.postgres.queries import queries
 from agent_engines.domain.decisions import Decision
-from agent_engines.domain.errors import AgentEnginesError, InvalidRequest
+from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import Task, TaskError, TaskStatus
 from agent_engines.ports.ledger import Entry, Ledger, TaskFilter, Verdict
@@ -252,6 +252,56 @@ async def test_a_redriven_dead_letter_keeps_its_history(ledger: PostgresLedger, 
     assert [past["generation"] for past in history] == [1, 2]
 
 
+async def test_kinds_beyond_a_page_are_looked_at_in_turn(ledger: PostgresLedger) -> None:
+    """A thousand kinds nobody may do must not hide the one that somebody may."""
+    await ledger.tasks.accept([entry(f"t-{n}", requirements={"n": n}) for n in range(2500)])
+    seen: set[int] = set()
+    for _ in range(3):
+        found = [kind.requirements["n"] for kind in await ledger.tasks.stranded_kinds(NOW + 10)]
+        assert len(found) == len(set(found))
+        seen.update(found)
+    assert seen == set(range(2500))
+    await ledger.tasks.record([final(f"t-{n}") for n in range(2500) if n != 7])
+    for _ in range(2):
+        assert [kind.requirements for kind in await ledger.tasks.stranded_kinds(NOW + 10)] == [{"n": 7}]
+
+
+async def test_due_retries_that_were_claimed_are_handed_out_although_planned_tasks_cannot_be_asked_for(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.tasks.accept([entry("t-1")])
+    await ledger.tasks.record([final("t-1", TaskStatus.RETRYING, kind=ReportKind.RETRY, retry_at=NOW)])
+    pool = ledger.tasks._pool
+    fetch = pool.fetch
+
+    async def breaks(name: str, *arguments: object, **options: object) -> object:
+        if name == "claim_planned":
+            raise Unavailable("the connection was lost")
+        return await fetch(name, *arguments, **options)
+
+    monkeypatch.setattr(pool, "fetch", breaks)
+    assert [stored.generation for stored in await ledger.tasks.claim_due(NOW + 10, 10)] == [2]
+    with pytest.raises(Unavailable):
+        await ledger.tasks.claim_due(NOW + 10, 10)
+
+
+async def test_what_is_run_again_while_old_tasks_are_deleted_stays(
+    ledger: PostgresLedger, connection: asyncpg.Connection
+) -> None:
+    """Its old end is gone when the deletion comes to it: without its row a retry of it would never become due."""
+    await ledger.tasks.accept([entry("t-1"), entry("t-2")])
+    await ledger.tasks.record([final(task_id, TaskStatus.DEAD_LETTER) for task_id in ("t-1", "t-2")])
+    async with connection.transaction():
+        await connection.fetch(queries()["reopen"], "t-1", NOW + 5)
+        purging = asyncio.create_task(ledger.retention.purge(time.time() + 60))
+        while not purging.done() and not await blocks_somebody(connection):
+            await asyncio.sleep(0)
+    purged = await purging
+    assert (purged.tasks, purged.results) == (1, 1)
+    assert (await ledger.reader.task("t-1")).status is TaskStatus.QUEUED
+    assert (await ledger.reader.dead_letter("t-1")).redriven_at == NOW + 5
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -435,10 +485,14 @@ async def hint(connection: asyncpg.Connection, task_id: str) -> str:
 async def until_blocked(connection: asyncpg.Connection) -> None:
     """Until somebody waits for a lock this connection holds."""
     async with asyncio.timeout(30):
-        while not await connection.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        ):
+        while not await blocks_somebody(connection):
             await asyncio.sleep(0)
+
+
+async def blocks_somebody(connection: asyncpg.Connection) -> bool:
+    return await connection.fetchval(
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+    )
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,23 @@ async def test_what_was_dropped_is_asked_for_at_once(router: Router, monkeypatch
     await client.close()
 
 
+async def test_a_task_that_runs_again_is_waited_for_anew(router: Router) -> None:
+    async def again(_: str, data: bytes) -> bytes:
+        return encode(Answer(value=msgspec.Raw(b'{"status":"queued"}')))
+
+    await router.bus.signals.listen(subjects.ask("intelligence", "retry"), again)
+    client = await opened(router)
+    handle = await client.submit("echo", 1)
+    await router.outcome(final("t1", None, TaskStatus.FAILED))
+    await asyncio.sleep(0.01)
+    await client.transport.act("tasks/t1:retry")
+    waiting = asyncio.ensure_future(handle.result(10))
+    await asyncio.sleep(0.01)
+    await router.outcome(final("t1", "done"))
+    assert await waiting == "done"
+    await client.close()
+
+
 async def test_modes_of_agents_are_set_by_asking(router: Router) -> None:
     heard: list[AgentQuery] = []
 

@@ -156,6 +156,27 @@ async def test_ended_tasks_are_answered_from_the_cache_open_ones_never() -> None
         assert await house.desk.task(task_id) == first
 
 
+async def test_an_end_that_can_be_undone_is_never_remembered() -> None:
+    """A reader who saw the old end may come to the cache after the task was run again, and after everybody forgot it there."""
+    async with RoutingHouse() as house:
+        task_id = await ended(house, TaskStatus.FAILED)
+        read, answered, go_on = house.ledger.reader.several, asyncio.Event(), asyncio.Event()
+
+        async def slow(wanted: Sequence[str]) -> Several:
+            found = await read(wanted)
+            answered.set()
+            await go_on.wait()
+            return found
+
+        house.ledger.reader.several = slow  # type: ignore[method-assign]
+        reading = asyncio.ensure_future(house.desk.task(task_id))
+        await answered.wait()
+        await house.desk.retry(task_id)
+        go_on.set()
+        assert (await reading).status is TaskStatus.FAILED
+        assert (await house.desk.task(task_id)).status is TaskStatus.QUEUED
+
+
 async def test_an_unreadable_cache_entry_is_passed_over() -> None:
     async with RoutingHouse() as house:
         task_id = await ended(house)

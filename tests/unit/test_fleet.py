@@ -127,6 +127,16 @@ async def test_a_long_heartbeat_interval_delays_lost() -> None:
         assert house.fleet.agent("a").status == "lost"
 
 
+async def test_an_agent_that_fell_silent_while_it_drained_takes_no_work() -> None:
+    async with RoutingHouse() as house:
+        await house.beat("a")
+        await house.beat("a", None, state="draining")
+        await house.clock.advance(8.0)
+        assert reasons(house)["a"].startswith("takes no work")
+        await house.beat("a", None)
+        assert names(house) == ["a"]
+
+
 async def test_an_agent_whose_replicas_all_drain_takes_no_work_and_comes_back() -> None:
     async with RoutingHouse() as house:
         await house.beat("a", state=AgentState.DRAINING)

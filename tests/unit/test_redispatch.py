@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from agent_engines.domain import subjects
 from agent_engines.domain.agents import Load
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Unavailable
-from agent_engines.domain.messages import Report, TaskMessage
+from agent_engines.domain.messages import Report, ReportKind, TaskMessage
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.domain.terms import Budget
 from agent_engines.ports.ledger import DecisionFilter, Verdict
+from agent_engines.runtime import redispatch
 from agent_engines.runtime.outcomes import decode_outcomes
+from agent_engines.runtime.recorder import broadcast
 from routing_house import RoutingHouse, settle, until
 
 
@@ -162,6 +166,83 @@ async def test_a_held_task_that_was_cancelled_is_not_sent() -> None:
         await house.beat("b")
         await house.clock.advance(2.0)
         assert await house.queued("b") == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "done after all", "sent by somebody else"])
+async def test_a_held_task_that_another_router_settled_is_not_sent(how: str) -> None:
+    """It cancelled the task, recorded a late success, or heard that an agent has this very dispatch or a later one."""
+    async with RoutingHouse() as house:
+        first = await failed_once(house, 0.1)
+        await house.beat("a", None, state="draining")
+        await house.redispatcher.start()
+        await house.clock.advance(2.0)
+        assert house.redispatcher.held == 1
+        await broadcast(house.bus, "elsewhere", [house.report(first, TaskStatus.DEAD_LETTER)])
+        await settle()
+        assert house.redispatcher.held == 1, "an older dispatch's failure ends nothing"
+        told = {
+            "cancelled": house.report(first, TaskStatus.CANCELLED),
+            "done after all": house.report(first),
+            "sent by somebody else": house.report(first, TaskStatus.RUNNING, kind=ReportKind.STARTED, generation=2),
+        }
+        await broadcast(house.bus, "elsewhere", [told[how]])
+        await settle()
+        assert house.redispatcher.held == 0
+        await house.beat("b")
+        await house.clock.advance(2.0)
+        assert await house.queued("b") == []
+
+
+async def test_a_task_that_is_cancelled_while_it_is_being_sent_in_vain_is_not_held() -> None:
+    async with RoutingHouse() as house:
+        first = await failed_once(house, 0.1)
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def slow(message: TaskMessage) -> None:
+            asked.set()
+            await answer.wait()
+            raise Unavailable("the bus did not answer")
+
+        publish, house.bus.tasks.publish_task = house.bus.tasks.publish_task, slow  # type: ignore[method-assign]
+        await house.redispatcher.start()
+        await house.clock.advance(1.1)
+        await asked.wait()
+        assert await house.desk.cancel(first.task_id) is TaskStatus.CANCELLED
+        answer.set()
+        await settle()
+        assert house.redispatcher.held == 0
+        house.bus.tasks.publish_task = publish  # type: ignore[method-assign]
+        await house.clock.advance(2.0)
+        assert await house.queued("a") == []
+
+
+async def test_tasks_nobody_may_do_keep_nobody_elses_retries_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redispatch, "CLAIM", 5)
+    monkeypatch.setattr(redispatch, "MAX_HELD", 8)
+    monkeypatch.setattr(redispatch, "HELD_FOR_AGENTS", 4)
+    async with RoutingHouse() as house:
+        await house.beat("rare", ("rare",))
+        for _ in range(20):
+            await house.submit("rare")
+        rare = await house.queued("rare")
+        await house.ledger.tasks.record([house.retry(message, 0.1) for message in rare])
+        await failed_once(house, 0.2)
+        await house.beat("rare", None, state="draining")
+        await house.beat("a")
+        await house.redispatcher.start()
+        for _ in range(4):
+            await _live(house, 2.0)
+        assert len(await house.queued("a")) == 1
+        assert house.redispatcher.held == 4
+        assert "Tasks nobody may do wait in the ledger" in house.telemetry.messages("warning")
+        done: set[str] = set()
+        for _ in range(1000):
+            await _live(house, 1.0)
+            await house.beat("rare", None)
+            done |= {message.task_id for message in await house.queued("rare")}
+            if len(done) == 20:
+                break
+        assert len(done) == 20
 
 
 async def test_a_task_without_news_is_sent_again_after_the_patience_is_over() -> None:

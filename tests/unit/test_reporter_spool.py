@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
+import pytest
 from engine_bench import Bench
 
-from agent_engines.adapters.memory.spool import MemorySpool, Shelf
+from agent_engines.adapters.memory.spool import MemoryOrphan, MemorySpool, Shelf
 from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain.errors import TooLarge, Unavailable
 from agent_engines.domain.messages import Report, ReportKind, TaskMessage
@@ -229,6 +230,29 @@ async def test_what_the_bus_does_not_take_stays_for_the_next_try() -> None:
     await adoption(shelf, line, told).start()
     assert line.messages == [["t1"]]
     assert shelf.boxes == []
+
+
+async def test_a_spool_that_cannot_be_read_keeps_no_other_from_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, line, told = Shelf(), Line(), list[Key]()
+    line.away = False
+    for name in ("newer", "t1"):
+        shelf.boxes.extend((await left_behind([name])).boxes)
+    newer, read = shelf.boxes[0], MemoryOrphan.read
+
+    async def sometimes(orphan: MemoryOrphan) -> tuple[Spooled, ...] | None:
+        if orphan._box is newer:
+            raise Unavailable("written by a newer release")
+        return await read(orphan)
+
+    monkeypatch.setattr(MemoryOrphan, "read", sometimes)
+    one = adoption(shelf, line, told)
+    one.look()
+    async with asyncio.timeout(5):
+        while len(shelf.boxes) > 1 or newer.owned:
+            await asyncio.sleep(0)
+    await one.stop()
+    assert line.messages == [["t1"]]
+    assert shelf.boxes == [newer]
 
 
 async def test_a_report_the_bus_refuses_is_not_acknowledged_and_holds_up_no_other() -> None:

@@ -12,6 +12,7 @@ from agent_engines.domain.decisions import DecisionContext
 from agent_engines.domain.errors import InvalidRequest, NotFound
 from agent_engines.domain.messages import ReportKind
 from agent_engines.domain.routing import LoadAware
+from agent_engines.domain.tasks import TaskRequest
 from agent_engines.domain.terms import Terms
 from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.tenants import LONGEST_UNDER_WAY, REFRESH_SECONDS, Pricer, TenantBooks
@@ -84,6 +85,34 @@ async def test_another_routers_change_is_seen_within_two_seconds() -> None:
     await clock.advance(REFRESH_SECONDS + 0.1)
     assert two.weight("acme") == 3.0
     await two.stop()
+
+
+async def test_a_repeated_submission_does_not_free_what_the_first_one_holds() -> None:
+    async with RoutingHouse() as house:
+        kept = TenantBooks(house.ledger.tenants, clock=house.clock, telemetry=NullTelemetry())
+        house.dispatcher.keep_books(kept)
+        await kept.put(TenantLimits(name="acme", cost=2.0))
+        await house.beat("a", metadata={"cost_per_task": 1.0})
+        first = await house.submit(tenant="acme", idempotency_key="k1")
+        again = await house.submit(tenant="acme", idempotency_key="k1")
+        assert (again.task_id, again.existing) == (first.task_id, True)
+        assert kept.allowance("acme").cost == 1.0
+        await house.submit(tenant="acme", idempotency_key="k2")
+        wanted = TaskRequest(task_type="echo", tenant="acme", idempotency_key="k3")
+        [answer] = await house.dispatcher.submit([wanted])
+        assert answer.refused is not None
+        assert answer.refused.kind == "BudgetSpent"
+
+
+async def test_a_repeat_of_what_another_router_sent_holds_nothing_here() -> None:
+    async with RoutingHouse() as house:
+        kept = TenantBooks(house.ledger.tenants, clock=house.clock, telemetry=NullTelemetry())
+        await house.beat("a", metadata={"cost_per_task": 1.0})
+        await house.submit(tenant="acme", idempotency_key="k1")
+        house.dispatcher.keep_books(kept)
+        await kept.put(TenantLimits(name="acme", cost=2.0))
+        assert (await house.submit(tenant="acme", idempotency_key="k1")).existing
+        assert kept.allowance("acme").cost == 2.0
 
 
 async def test_a_pacer_sets_the_price_of_cost_that_the_policy_chooses_by() -> None:

@@ -164,7 +164,11 @@ class BusTransport:
         if head == "agents" and verb in modes:
             return await self._ask("set_mode", AgentQuery(agent=subject, mode=modes[verb]), Any)
         if (head, verb) in (("tasks", "retry"), ("dead-letters", "redrive")):
-            return await self._ask(verb, TaskQuery(task_id=subject), Any)
+            answer = await self._ask(verb, TaskQuery(task_id=subject), Any)
+            # It runs again: what was kept is not its outcome any more.
+            if subject in self._ended:
+                self._taken(subject)
+            return answer
         raise InvalidRequest(f"{what} cannot be done over the bus: use an http:// URL", field="url")
 
     async def change(self, method: str, what: str, body: Any = None) -> Any:

@@ -358,6 +358,7 @@ class IntelligenceEngine(Engine):
             outcomes = parts.hedging.recorded(outcomes)
         parts.routing.recorded(outcomes, parts.connections.clock.now(), sealed=sealed)
         parts.books.recorded(outcomes)
+        parts.redispatcher.recorded(outcomes)
         parts.desk.recorded(outcomes)
 
 

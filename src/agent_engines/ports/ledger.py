@@ -206,7 +206,7 @@ class TaskLedger(Protocol):
         ...
 
     async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
-        """What kinds of tasks `claim_stranded` would find: at most 1,000."""
+        """What kinds of tasks `claim_stranded` would find: at most 1,000, of more others at each call."""
         ...
 
     async def claim_stranded(

@@ -135,9 +135,10 @@ class TaskDesk:
                 await self.wait_for_news(watch, min(left, LOOK_SECONDS))
 
     async def read(self, task_id: str) -> TaskView:
-        """The ledger's word; terminal tasks are remembered in the cache. Raises NotFound, Unavailable, QueueFull."""
+        """The ledger's word; successes are remembered in the cache. Raises NotFound, Unavailable, QueueFull."""
         view = await self._asked(task_id, lambda: self._looking.put(task_id))
-        if self._cache is not None and view.status.terminal:
+        # Any other end can be undone (`reopen`), and a reader who saw it before would remember it afterwards.
+        if self._cache is not None and view.status is TaskStatus.SUCCESS:
             await self._cache.set(_key(task_id), _encode(view), CACHE_SECONDS)
         return view
 
@@ -167,7 +168,7 @@ class TaskDesk:
         """Run a task again that ended without success. Raises NotFound, Conflict."""
         stored = await self._asked(task_id, lambda: self._ledger.tasks.reopen(task_id, self._clock.now()))
         await self._redispatcher.send([stored], reason="reopened")
-        # Last: a reader who saw the old end may have remembered it meanwhile.
+        # A router of the release before remembers every end.
         await self._forget(task_id)
         return await self._ledger.reader.task(task_id)
 

@@ -219,9 +219,9 @@ class Dispatcher:
         bounded = stored.task.terms.budget is not None and stored.attempt > 1
         return await self._ledger.tenants.task_spent(stored.task.task_id) if bounded else NOTHING
 
-    def _sent(self, task: Task, agent: str) -> None:
+    def _sent(self, task: Task, agent: str, *, charged: bool = True) -> None:
         self._fleet.sent(agent, task.task_id)
-        if self.books is not None:
+        if self.books is not None and charged:
             self.books.sent(task.terms.tenant, task.task_id, self._fleet.price(agent))
 
     def _draft(self, place: int, request: TaskRequest, origin: str, traceparent: str | None, *, fresh: bool) -> Draft:
@@ -246,12 +246,13 @@ class Dispatcher:
         message = self.dispatches.message(task, decision, attempts, now)
         stored = self._accepting.put(Entry(task, decision)) if away is None else failed(away)
         # Counted before it is sent: the next decision of the same submission must see it.
-        self._sent(task, agent)
+        charged = self.books is not None and not self.books.holds(task.task_id)
+        self._sent(task, agent, charged=charged)
         key = task.idempotency_key
         # While the ledger is away its word comes later than the repetition of a submission might.
         after_ledger = key is not None and not (fresh and away is None and fresh_key(key, now))
         watched = None if self.hedging is None else self.hedging.watch(task, decision, attempts)
-        return Draft(place, task, decision, message, stored, began, after_ledger, watched)
+        return Draft(place, task, decision, message, stored, began, after_ledger, watched, charged)
 
     async def _send(self, drafts: Sequence[Draft]) -> list[SubmitResult]:
         """Publish while the ledger commits; both must succeed. Tasks with a key wait for the ledger's word first."""
@@ -304,7 +305,7 @@ class Dispatcher:
         # A journaled task with a key goes to its agent when the ledger has said that the key is new.
         if trouble is not None or (durability == JOURNAL and draft.after_ledger):
             self._fleet.unsent(draft.decision.selected_agent, draft.task.task_id)
-            if self.books is not None:
+            if self.books is not None and draft.charged:
                 self.books.settled(draft.task.task_id)
         if isinstance(known, Known):
             return repeated(draft.task, known, error, durability)

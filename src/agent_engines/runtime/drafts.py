@@ -46,6 +46,8 @@ class Draft(NamedTuple):
     after_ledger: bool
     watched: Watched | None = None
     """It may be hedged when it takes long."""
+    charged: bool = False
+    """Its price was put down as under way for it; not for a repeat of what is under way already."""
 
 
 async def ledger_word(draft: Draft) -> Known | AgentEnginesError | None:

@@ -264,9 +264,10 @@ class Member:
         alive = [replica for replica in self.replicas.values() if not replica.lost(now)]
         if not alive:
             return "lost"
-        if now - self.heard_at > SUSPECT_SECONDS:
-            return "suspect"
-        return "healthy" if taking else "draining"
+        if not taking:
+            # However long ago it said so: silence is no reason to send work to one that takes none.
+            return "draining"
+        return "suspect" if now - self.heard_at > SUSPECT_SECONDS else "healthy"
 
     def _blocked(self) -> str:
         if self.mode is not AgentMode.ACTIVE:

@@ -9,18 +9,19 @@ Two sources, both claimed from the ledger, which raises the generation, so that 
   The leader looks for them, and takes only what somebody may do now and what is past its deadline.
 
 What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. If this process
-dies meanwhile, the task becomes stranded and another router finds it.
+dies meanwhile, the task becomes stranded and another router finds it. So does, when somebody may do it again, what nobody may
+do now and what there is no room for here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from agent_engines.domain.decisions import Decision
-from agent_engines.domain.errors import AgentEnginesError, BudgetSpent, BudgetTooSmall, Unavailable
+from agent_engines.domain.errors import AgentEnginesError, BudgetSpent, BudgetTooSmall, NoEligibleAgent, Unavailable
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.retry import readable
 from agent_engines.domain.tasks import TaskError, TaskStatus
@@ -33,6 +34,7 @@ from .background import Background
 from .dispatcher import Dispatcher
 from .fleet import Fleet
 from .naps import nap
+from .outcomes import Outcome
 from .recorder import broadcast
 from .retry_throttle import RetryThrottle
 
@@ -43,7 +45,9 @@ CLAIM = 200
 WINDOW = 32
 """Publishes under way at once."""
 MAX_HELD = 2000
-"""Claimed tasks that wait for an agent; beyond this nothing more is claimed."""
+"""Claimed tasks that wait here; beyond this nothing more is claimed."""
+HELD_FOR_AGENTS = 1000
+"""Of them for an agent that may do them; others of that sort go back to the ledger, or they would keep all others waiting."""
 BUDGET_SPENT = "BudgetSpent"
 """Error type of a task that has attempts left and no money for them."""
 DEFAULT_TIMEOUT_SECONDS = 300.0
@@ -87,6 +91,9 @@ class Redispatcher:
         self._next_due: float | None = None
         self._armed = asyncio.Event()
         self._held: dict[str, StoredTask] = {}
+        self._sending: dict[str, StoredTask] = {}
+        self._left = 0
+        """Claimed tasks that were left to the ledger, since the beginning."""
 
     async def start(self) -> None:
         self._background.keep("redispatch-due", self._follow_due)
@@ -108,17 +115,23 @@ class Redispatcher:
         `reason` is counted: due, stranded, abandoned, held or reopened.
         """
         sent: list[tuple[str, Decision]] = []
+        self._sending.update((stored.task.task_id, stored) for stored in tasks)
         waiting = iter(tasks)
 
         async def work() -> None:
             for stored in waiting:
-                decision = await self._send_one(stored, elsewhere)
+                decision = await self._send_one(stored, elsewhere) if self._wanted(stored) else None
                 if decision is not None:
                     sent.append((stored.task.task_id, decision))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(WINDOW, len(tasks))):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(WINDOW, len(tasks))):
+                    group.create_task(work())
+        finally:
+            for stored in tasks:
+                if self._wanted(stored):
+                    del self._sending[stored.task.task_id]
         if sent:
             self._telemetry.count("tasks_redispatched_total", len(sent), reason=reason)
             try:
@@ -133,8 +146,26 @@ class Redispatcher:
         return len(self._held)
 
     def forget(self, task_id: str) -> None:
-        """Do not send a task that is held here: it was cancelled."""
+        """Do not send a task that is held here, or on its way: it was cancelled."""
         self._held.pop(task_id, None)
+        self._sending.pop(task_id, None)
+
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """Hear what any router has recorded: what has ended, or was taken up by another one, is not sent from here."""
+        if not self._held:
+            return
+        for outcome in outcomes:
+            stored = self._held.get(outcome.task_id)
+            if stored is not None and _settles(outcome, stored.generation):
+                self.forget(outcome.task_id)
+
+    def _wanted(self, stored: StoredTask) -> bool:
+        """Whether it is still to be sent: nobody cancelled it since, or claimed it once more."""
+        return self._sending.get(stored.task.task_id) is stored
+
+    def _hold(self, stored: StoredTask) -> None:
+        if self._wanted(stored):
+            self._held[stored.task.task_id] = stored
 
     async def _send_one(self, stored: StoredTask, elsewhere: bool) -> Decision | None:
         task = stored.task
@@ -148,11 +179,20 @@ class Redispatcher:
             await self._end(stored, TaskStatus.DEAD_LETTER, TaskError(BUDGET_SPENT, readable(str(error))))
             return None
         except AgentEnginesError as error:
-            self._held[task.task_id] = stored
-            self._log.warning("A task waits for an agent", task_id=task.task_id, error=str(error))
+            self._hold_or_leave(stored, error)
             return None
         self._held.pop(task.task_id, None)
         return decision
+
+    def _hold_or_leave(self, stored: StoredTask, error: AgentEnginesError) -> None:
+        """Keep what could not be sent, unless nobody may do it and as many of its sort as may wait here are waiting."""
+        task_id = stored.task.task_id
+        crowded = task_id not in self._held and len(self._held) >= HELD_FOR_AGENTS
+        if isinstance(error, NoEligibleAgent) and crowded and self._fleet.heard_from:
+            self._left += 1
+            return
+        self._hold(stored)
+        self._log.warning("A task waits for an agent", task_id=task_id, error=str(error))
 
     async def _end(self, stored: StoredTask, status: TaskStatus, error: TaskError) -> None:
         """The task will not be sent any more."""
@@ -177,7 +217,7 @@ class Redispatcher:
         try:
             verdicts = await self._ledger.tasks.record([report])
         except Unavailable:
-            self._held[task.task_id] = stored
+            self._hold(stored)
             return
         self._held.pop(task.task_id, None)
         if verdicts == [Verdict.RECORDED]:
@@ -187,12 +227,16 @@ class Redispatcher:
         while True:
             await self._wait_until_due()
             while len(self._held) < MAX_HELD:
-                allowed = self._throttle.allowed()
+                allowed, left = self._throttle.allowed(), self._left
                 due = await self._ledger.tasks.claim_due(self._clock.now(), CLAIM, retries=allowed)
                 retries = sum(stored.generation > 1 for stored in due)
                 self._throttle.spent(retries)
                 if due:
                     await self.send(due, reason="due", elsewhere=True)
+                if self._left > left:
+                    # The rest at the next poll: agents that have just not been heard from may be heard meanwhile.
+                    self._log.warning("Tasks nobody may do wait in the ledger", tasks=self._left - left)
+                    break
                 if len(due) < CLAIM and not (retries >= allowed and await self._throttle.wait()):
                     break
 
@@ -233,3 +277,12 @@ class Redispatcher:
             await self._clock.sleep(AGAIN_SECONDS)
             if self._held:
                 await self.send(list(self._held.values()), reason="held", elsewhere=True)
+
+
+def _settles(outcome: Outcome, generation: int) -> bool:
+    """Whether a claim of this generation need not be sent: its task has ended, or an agent has it (the bus took it after all)."""
+    if outcome.kind is ReportKind.FEEDBACK:
+        return False
+    if outcome.kind is ReportKind.FINAL and outcome.status in (TaskStatus.SUCCESS, TaskStatus.CANCELLED):
+        return True
+    return outcome.generation >= generation

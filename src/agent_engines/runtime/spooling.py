@@ -139,13 +139,22 @@ class Adoption:
         complete = True
         orphans = await self._spool.orphans()
         for orphan in orphans:
-            done = False
+            # Each by itself: one that cannot be read must not leave the others locked, and their reports untold.
             try:
-                done = await self._adopt(orphan)
-            finally:
-                await (orphan.remove() if done else orphan.leave())
+                done = await self._adopt_and_close(orphan)
+            except AgentEnginesError as error:
+                self._log.warning("Reports of a dead replica could not be read", error=str(error))
+                done = False
             complete = complete and done
         return complete
+
+    async def _adopt_and_close(self, orphan: Orphan) -> bool:
+        done = False
+        try:
+            done = await self._adopt(orphan)
+        finally:
+            await (orphan.remove() if done else orphan.leave())
+        return done
 
     async def _adopt(self, orphan: Orphan) -> bool:
         count = 0

@@ -81,6 +81,10 @@ class TenantBooks:
         """The price of one unit of cost; None: the policy's own."""
         return self._prices.get(tenant)
 
+    def holds(self, task_id: str) -> bool:
+        """Whether a dispatch of this task counts as under way."""
+        return task_id in self._under_way
+
     def sent(self, tenant: str, task_id: str, price: Spend) -> None:
         """Count a dispatch until its outcome is known."""
         account = self._accounts.get(tenant)

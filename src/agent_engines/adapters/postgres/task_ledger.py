@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from agent_engines.domain.decisions import Decision
-from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
+from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from agent_engines.domain.messages import Report
 from agent_engines.domain.tasks import Task, TaskStatus
 from agent_engines.ports.ledger import Entry, Hedge, Known, StoredTask, TaskKind, Verdict
@@ -18,6 +18,8 @@ from .pool import UNSTORABLE, Pool, Row
 from .recording import Recording
 
 HEAL_BATCH = 5_000
+KINDS = 1_000
+"""Kinds of stranded tasks one look tells; the next look goes on where it ended."""
 
 
 class PostgresTaskLedger:
@@ -26,6 +28,7 @@ class PostgresTaskLedger:
     def __init__(self, pool: Pool, *, log: Log | None = None) -> None:
         self._pool = pool
         self._recording = Recording(pool, log=log)
+        self._kinds_until: dict[bool, tuple[str, str] | None] = {}
 
     async def accept(self, entries: Sequence[Entry]) -> list[Known]:
         """One round trip; a second one only when something was there before."""
@@ -88,12 +91,31 @@ class PostgresTaskLedger:
         most = limit if retries is None else min(limit, retries)
         due = await self._pool.fetch("claim_due", now, most, repeat=False) if most > 0 else []
         if len(due) < limit:
-            due += await self._pool.fetch("claim_planned", now, limit - len(due), repeat=False)
+            try:
+                due += await self._pool.fetch("claim_planned", now, limit - len(due), repeat=False)
+            except Unavailable:
+                # What was claimed is the caller's already: not told of it, he would leave it until it counts as stranded.
+                if not due:
+                    raise
         return [rows.read_task(row) for row in due]
 
     async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
-        found = await self._pool.fetch("stranded_kinds", older_than, _names(agents))
-        return [TaskKind(row["task_type"], msgspec.json.decode(row["requirements"])) for row in found]
+        """At most KINDS, others at each call: kinds nobody may do stay for long, and must not hide those somebody may."""
+        by_agent, names = agents is not None, _names(agents)
+        after = self._kinds_until.get(by_agent)
+        found = await self._kinds(older_than, names, after, KINDS)
+        if after is not None and len(found) < KINDS:
+            # The end was reached: the rest is told from the beginning.
+            found += await self._kinds(older_than, names, None, KINDS - len(found))
+        self._kinds_until[by_agent] = found[-1] if len(found) == KINDS else None
+        return [TaskKind(name, msgspec.json.decode(requirements)) for name, requirements in dict.fromkeys(found)]
+
+    async def _kinds(
+        self, older_than: float, names: list[str] | None, after: tuple[str, str] | None, limit: int
+    ) -> list[tuple[str, str]]:
+        """Type and requirements of stranded tasks, in order."""
+        found = await self._pool.fetch("stranded_kinds", older_than, names, *(after or (None, None)), limit)
+        return [(row["task_type"], row["requirements"]) for row in found]
 
     async def claim_stranded(
         self,

@@ -47,7 +47,7 @@ FROM moved
 WHERE status = 'queued';
 
 -- name: stranded_kinds
--- why: only what somebody may do now is taken, and that depends on type and requirements
+-- why: only what somebody may do now is taken, and that depends on type and requirements; a page after the kind $3, $4
 SELECT t.task_type, t.requirements::text AS requirements
 FROM tasks t
 WHERE t.status IN ('queued', 'running')
@@ -58,8 +58,10 @@ WHERE t.status IN ('queued', 'running')
         ELSE t.selected_agent = ANY ($2)
     END
     AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id)
+    AND ($3::text IS NULL OR (t.task_type, t.requirements::text) > ($3, $4::text))
 GROUP BY t.task_type, t.requirements
-LIMIT 1000;
+ORDER BY t.task_type, t.requirements::text
+LIMIT $5;
 
 -- name: claim_stranded
 -- why: without news for too long, or its agent is gone: dispatched again as the next generation of the same attempt

@@ -1,10 +1,13 @@
 -- name: purge_tasks
--- why: oldest first and in small commits, so that it never stands in the way of a recorder
+-- why: in small commits, so that it never stands in the way of a recorder
+-- What is being run again (`reopen` deletes its old end) is passed over: deleted with that end, the task would be dispatched
+-- without a row, and its next retry would never become due.
 WITH old AS (
     SELECT r.task_id
     FROM task_results r
     WHERE r.created_at < to_timestamp($1)
     LIMIT $2
+    FOR UPDATE SKIP LOCKED
 ),
 attempt AS (DELETE FROM attempts a USING old WHERE a.task_id = old.task_id),
 letter AS (DELETE FROM dead_letters d USING old WHERE d.task_id = old.task_id),
