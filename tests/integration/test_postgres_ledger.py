@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -18,6 +19,7 @@ from agent_engines.adapters.clock import SystemClock
 from agent_engines.adapters.memory.ledger import MemoryLedger
 from agent_engines.adapters.postgres import migrate
 from agent_engines.adapters.postgres.ledger import PostgresLedger
+from agent_engines.adapters.postgres.pool import Pool
 from agent_engines.adapters.postgres.queries import queries
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
@@ -109,6 +111,30 @@ async def test_the_same_message_at_two_recorders_is_recorded_once_and_a_duplicat
     answers = await asyncio.gather(*(ledger.tasks.record(batch) for _ in range(4)))
     for verdicts in zip(*answers, strict=True):
         assert sorted(verdicts) == [Verdict.DUPLICATE] * 3 + [Verdict.RECORDED]
+
+
+async def test_a_commit_whose_answer_was_lost_is_told_as_recorded_and_spent_once(
+    ledger: PostgresLedger, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool tries again on a fresh connection and finds its own rows: those who wait have to hear of them."""
+    paid = msgspec.structs.replace(final("t-1"), tenant="acme", cost=2.0)
+    await ledger.tasks.record([paid])
+    used, lost = Pool._attempt, True
+
+    async def unheard(pool: Pool, work: Any, wait: float) -> Any:
+        nonlocal lost
+        answer = await used(pool, work, wait)
+        if lost:
+            lost = False
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        return answer
+
+    monkeypatch.setattr(Pool, "_attempt", unheard)
+    both = [msgspec.structs.replace(paid, task_id="t-2"), final("t-3")]
+    assert await ledger.tasks.record(both) == [Verdict.RECORDED] * 2
+    assert not lost
+    assert await ledger.tasks.record(both) == [Verdict.DUPLICATE] * 2
+    assert await connection.fetchval("SELECT sum(cost) FROM tenant_spending") == 4.0
 
 
 async def test_a_recorder_that_loses_the_race_sees_what_won(

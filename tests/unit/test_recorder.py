@@ -127,6 +127,30 @@ async def test_a_ledger_that_is_away_is_waited_for_and_nothing_is_acknowledged()
         assert (await house.ledger.reader.task(message.task_id)).status is TaskStatus.SUCCESS
 
 
+async def test_what_was_committed_without_an_answer_is_told_after_all() -> None:
+    async with RoutingHouse() as house:
+        (message,) = await dispatched(house)
+        record, lost = house.ledger.tasks.record, True
+
+        async def unheard(reports: Sequence[Report]) -> list[Verdict]:
+            nonlocal lost
+            verdicts = await record(reports)
+            if lost:
+                lost = False
+                raise Unavailable("the connection broke before the answer came")
+            return verdicts
+
+        house.ledger.tasks.record = unheard  # type: ignore[method-assign]
+        listener = await listening(house)
+        await house.recorder.start()
+        await house.bus.reports.publish_reports("a", [house.report(message)])
+        await until(lambda: not lost)
+        await house.clock.advance(10.0)
+        await until(lambda: listener.messages == 1)
+        assert [told.task_id for told in listener.told[subjects.recorded("here")]] == [message.task_id]
+        assert house.recorder.recorded == {Verdict.RECORDED: 1}
+
+
 async def test_a_stop_while_the_ledger_is_away_hands_the_reports_back() -> None:
     async with RoutingHouse() as house:
         (message,) = await dispatched(house)

@@ -124,7 +124,7 @@ class Member:
         told = [replica.load.service_ms for replica in fresh]
         timed = [service for service in told if service is not None and 0.0 <= service < math.inf]
         self._service_ms = sum(timed) / len(timed) if timed else None
-        self._loop_lag_ms = max((replica.load.loop_lag_ms for replica in fresh), default=0.0)
+        self._loop_lag_ms = max((0.0, *(replica.load.loop_lag_ms for replica in fresh)))
         before = self._status, self._paused
         self._status = self._judge(now, bool(taking))
         # One replica that takes work is enough.

@@ -119,10 +119,10 @@ class Recorder:
 
     async def _commit(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
         batch = self._gate.admitted(batch)
-        pause = FIRST_PAUSE
+        pause, again = FIRST_PAUSE, False
         while True:
             try:
-                await self._record(inbox, batch)
+                await self._record(inbox, batch, again=again)
                 return
             except Unavailable as error:
                 if self._stopping.is_set():
@@ -130,11 +130,15 @@ class Recorder:
                     return
                 # Held, not released: the ledger is away for everybody, and the bus delivers again if we die.
                 self._log.warning("Reports wait for the ledger", reports=_reports_in(batch), error=str(error))
+            again = True
             await nap(self._clock, pause, self._stopping)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
-        """Commit, acknowledge, tell. A batch the ledger cannot take is halved until the one bad report is alone."""
+    async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery], *, again: bool) -> None:
+        """Commit, acknowledge, tell. A batch the ledger cannot take is halved until the one bad report is alone.
+
+        `again`: it may have been committed before, and only the answer was lost: then nobody was told.
+        """
         reports = [report for delivery in batch for report in delivery.reports]
         try:
             verdicts = await self._ledger.record(reports) if reports else []
@@ -143,12 +147,15 @@ class Recorder:
         except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._record(inbox, batch[:middle])
-                await self._record(inbox, batch[middle:])
+                await self._record(inbox, batch[:middle], again=again)
+                await self._record(inbox, batch[middle:], again=again)
                 return
             self._log.error("A report message was refused by the ledger", reports=len(reports), error=repr(error))
             reports, verdicts = await self._one_by_one(reports)
         await inbox.ack(batch)
+        if again:
+            # What is there already is what the lost commit wrote, and those who wait for it still do.
+            verdicts = [Verdict.RECORDED if verdict is Verdict.DUPLICATE else verdict for verdict in verdicts]
         await self._tell(reports, verdicts)
 
     async def _one_by_one(self, reports: Sequence[Report]) -> tuple[list[Report], list[Verdict]]:

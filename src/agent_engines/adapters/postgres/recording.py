@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from agent_engines.ports.telemetry import Log
 
 from . import rows
 from .feedback_store import feedback_columns
-from .pool import RECORD_SECONDS, UNSTORABLE, Connection, Pool
+from .pool import RECORD_SECONDS, TRANSIENT, UNSTORABLE, Connection, Pool
 from .queries import queries
 from .tenant_store import spending_columns
 
@@ -108,7 +108,7 @@ class Recording:
 
         single = len(waves) == 1 and len(waves[0]) == 1 and not spending_columns(reports)
         try:
-            await (self._pool.run if single else self._pool.in_transaction)(work, wait=RECORD_SECONDS, insist=True)
+            await self._committed(work, verdicts, single=single)
         except BaseException:
             self._orphans += looks
             raise
@@ -117,6 +117,15 @@ class Recording:
         if contested:
             await self._pool.fetch("heal", [reports[place].task_id for place in contested])
         return contested
+
+    async def _committed(
+        self, work: Callable[[Connection], Awaitable[None]], verdicts: list[Verdict], *, single: bool
+    ) -> None:
+        tries = _Tries(work)
+        await (self._pool.run if single else self._pool.in_transaction)(tries, wait=RECORD_SECONDS, insist=True)
+        if tries.doubtful:
+            # What is there already is what the first try committed before its answer was lost; nobody was told of it.
+            verdicts[:] = [Verdict.RECORDED if one is Verdict.DUPLICATE else one for one in verdicts]
 
     async def _run(
         self, connection: Connection, kind: ReportKind, reports: Sequence[Report], looks: list[str]
@@ -171,6 +180,24 @@ class Recording:
         except UNSTORABLE:
             # Not even its identifiers can be stored, so there is no task it could be about.
             return Verdict.STALE
+
+
+class _Tries:
+    """Work that the pool may call again; `doubtful`: an earlier call may have been committed without an answer."""
+
+    def __init__(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        self._work = work
+        self._unheard = False
+        self.doubtful = False
+
+    async def __call__(self, connection: Connection) -> None:
+        self.doubtful, self._unheard = self.doubtful or self._unheard, True
+        try:
+            await self._work(connection)
+        except TRANSIENT:
+            # Rolled back for certain.
+            self._unheard = False
+            raise
 
 
 def _waves(reports: Sequence[Report], places: Sequence[int]) -> list[_Wave]:
