@@ -24,6 +24,7 @@ NUMBERS = (
     "agent_task_timeout_seconds",
     "agent_shutdown_grace_seconds",
 )
+PASSWORDS_FILE = "passwords.json"
 KEY_FILES = ("NATS_CREDS", "NATS_NKEY", "NATS_KEY")
 _LOGIN = re.compile(r"://(?P<user>[^:@/,\s]*):(?P<secret>[^,\s]*?)@(?=[^@,]*(?:,|$))")
 _LOCAL_HOST = re.compile(r"localhost|127\.[0-9.]+|\[?::1\]?")
@@ -80,7 +81,7 @@ def _secret_files(config: Config, dotenv: Path | None, layers: list[Mapping[str,
     named = {f"{name}_FILE": name for name, variable in VARIABLES.items() if variable.secret or variable.is_url}
     paths = [(Path(layer[name]), of) for layer in layers for name, of in named.items() if layer.get(name)]
     paths += [(Path(getattr(config, name.lower())), name) for name in KEY_FILES if getattr(config, name.lower())]
-    paths.append((Path(config.engines_data_dir) / ENDPOINTS_FILE, "addresses with passwords"))
+    paths += [(Path(config.engines_data_dir) / name, "passwords") for name in (ENDPOINTS_FILE, PASSWORDS_FILE)]
     if dotenv is not None:
         paths.append((dotenv, "secrets"))
     for path, holds in paths:
