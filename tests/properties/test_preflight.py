@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -233,6 +234,13 @@ def test_versions_compare_by_their_numbers(name: str) -> None:
 def test_names_of_findings_are_unique_so_that_accepting_one_accepts_nothing_else() -> None:
     names = [f"{part}.{rule.name}" for part, rule in RULES]
     assert len(names) == len(set(names))
+
+
+def test_the_guide_names_every_finding() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "check-and-diagnose.md").read_text()
+    assert [
+        f"{part}.{rule.name}" for part, rule in RULES if f"| `{part}.{rule.name}` | {rule.why} |" not in guide
+    ] == []
 
 
 STRENGTHS: list[tuple[str, str, str]] = [

@@ -51,13 +51,19 @@ RECORDS = {
 """What people submitted: in outlines, unless payloads were asked for."""
 
 
+def asking(config: Config, url: str) -> httpx2.AsyncClient:
+    """The one client for all pages: to make one costs more than a page."""
+    headers = {"authorization": f"Bearer {config.engines_api_key}"} if config.engines_api_key else {}
+    return httpx2.AsyncClient(base_url=url, timeout=HTTP_SECONDS, headers=headers, trust_env=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What to gather. `now`: seconds since 1970; `log_bytes`: the end of each log."""
+    """What to gather. `http`: see `asking`; `now`: seconds since 1970; `log_bytes`: the end of each log."""
 
     config: Config
     places: Places
-    http_url: str
+    http: httpx2.AsyncClient
     now: float
     log_bytes: int
     with_payloads: bool = False
@@ -110,12 +116,7 @@ class Diagnosis:
         return await asyncio.to_thread(processes, endpoints.get("pids", {}), endpoints.get("supervisor_pid"))
 
     async def _get(self, path: str) -> httpx2.Response:
-        key = self.config.engines_api_key
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        async with httpx2.AsyncClient(
-            base_url=self.http_url, timeout=HTTP_SECONDS, headers=headers, trust_env=False
-        ) as http:
-            return await http.get(path)
+        return await self.http.get(path)
 
     async def _page(self, path: str) -> dict[str, Any]:
         """With its status: a 503 says as much as a 200."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from agent_engines.adapters.bundle_file import require_free, write_bundle
-from agent_engines.bootstrap.diagnosis import Diagnosis
+from agent_engines.bootstrap.diagnosis import Diagnosis, asking
 from agent_engines.bootstrap.gathering import ERROR_SUFFIX, Gathered, Part, gathered
 from agent_engines.bootstrap.preflight import READ_SECONDS, preflight
 from agent_engines.config.known_secrets import known_secrets
@@ -54,15 +54,16 @@ async def diagnose(
     require_free(out)
     masker = Masker(known_secrets(session.config))
     now = time.time()
-    diagnosis = Diagnosis(
-        config=session.config,
-        places=places_of(session.config, monitors=tuple(monitor or ())),
-        http_url=session.http_url,
-        now=now,
-        log_bytes=int(log_mib * MIB),
-        with_payloads=with_payloads,
-    )
-    found = await gathered([*_commands(session, diagnosis), *diagnosis.parts()], masker)
+    async with asking(session.config, session.http_url) as http:
+        diagnosis = Diagnosis(
+            config=session.config,
+            places=places_of(session.config, monitors=tuple(monitor or ())),
+            http=http,
+            now=now,
+            log_bytes=int(log_mib * MIB),
+            with_payloads=with_payloads,
+        )
+        found = await gathered([*_commands(session, diagnosis), *diagnosis.parts()], masker)
     files = {one.name: one.content for one in found}
     summary = _summary(found, now, with_payloads=with_payloads)
     files = {"summary.json": (masker.json(summary) + "\n").encode(), **files}

@@ -61,30 +61,26 @@ async def read_greetings(address: Address, security: Security) -> tuple[list[Gre
 
 async def _greeted(url: str, security: Security) -> Greeting:
     parts = urlsplit(url)
-    context = security.tls or ssl.create_default_context()
     first = security.tls_first
+    context = _encryption(security) if first else None
     async with asyncio.timeout(WORD_SECONDS):
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context if first else None)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
         try:
             line = await reader.readuntil(b"\r\n")
             info = msgspec.json.decode(line.removeprefix(b"INFO ").strip(), type=dict[str, Any])
-            anonymous = await _let_in(reader, writer, info, context, first)
+            anonymous = await _let_in(reader, writer, info, security)
         finally:
             writer.transport.abort()
     return Greeting(url.partition("://")[2], info, first, anonymous)
 
 
 async def _let_in(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    info: dict[str, Any],
-    context: ssl.SSLContext,
-    first: bool,
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, info: dict[str, Any], security: Security
 ) -> str:
     """Try as nobody, the only way to know: a server may require a login and yet have a user for those without one."""
     try:
-        if info.get("tls_required") and not first:
-            await writer.start_tls(context)
+        if info.get("tls_required") and not security.tls_first:
+            await writer.start_tls(_encryption(security))
         writer.write(NOBODY)
         while True:
             line = await reader.readline()
@@ -94,3 +90,8 @@ async def _let_in(
                 return "refused"
     except (OSError, ssl.SSLError) as error:
         return f"could not be tried: {type(error).__name__}"
+
+
+def _encryption(security: Security) -> ssl.SSLContext:
+    """Made only when it is needed: reading the system's authorities takes a tenth of a second."""
+    return security.tls or ssl.create_default_context()
