@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_engines.bootstrap.preflight import PARTS
@@ -58,7 +58,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "disk.free_bytes": 1 << 40, "disk.total_bytes": 1 << 41,
     },
     "nats": {
-        "servers": [SERVER], "jetstream": True, "account": "APP", "monitors": [MONITOR], "our.bus_sync": "always",
+        "servers_named": 3,
+        "servers": [SERVER], "jetstream": True, "account": "APP", "monitors": [{**MONITOR, "host": f"n{number}:8222"} for number in (1, 2, 3)], "our.bus_sync": "always",
         "streams": {"RESULTS": STREAM}, "cluster_size": 3, "account_limits": {"max_storage": -1}, "account_used": {"storage": 5},
         "our.streams": {"RESULTS": {"storage": "file", "retention": "limits", "discard": "new"}}, "max_payload": 8 << 20,
         "our.max_body_bytes": 1 << 20, "consumers": [CONSUMER],
@@ -161,6 +162,7 @@ ADVICE: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("postgres", ("oldest_transaction_seconds",), 301.0, "oldest_transaction"),
     ("nats", ("servers", 0, "tls"), "available", "tls"),
     ("nats", ("account",), "$G", "account"),
+    ("nats", ("servers_named",), 2, "addresses"),
     ("nats", ("streams", "RESULTS", "cluster", "replicas", 1, "current"), False, "copies"),
     ("nats", ("streams", "RESULTS", "state", "messages"), 75, "fullness"),
     ("nats", ("consumers", 0), {**CONSUMER, "pending": 3, "waiting": 0}, "consumers"),
@@ -189,6 +191,7 @@ def test_what_could_not_be_read_is_never_fine(part: str, rule: Any) -> None:
             assert "could not be read" in said.read[name]
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_any_set_of_missing_readings_silences_only_the_rules_that_need_them(data: st.DataObject) -> None:
     part = data.draw(st.sampled_from(sorted(GOOD)))
@@ -201,6 +204,11 @@ def test_any_set_of_missing_readings_silences_only_the_rules_that_need_them(data
 def test_a_login_that_could_not_be_tried_is_not_taken_for_a_refused_one() -> None:
     (said,) = broken("nats", "servers", 0, "anonymous", value="could not be tried: SSLError")
     assert said.severity is Severity.UNREAD
+
+
+def test_a_server_whose_disk_nobody_asked_about_keeps_the_question_open() -> None:
+    said = broken("nats", "monitors", value=[MONITOR, MONITOR])
+    assert [(one.id, one.severity) for one in said] == [("nats.sync_interval", Severity.UNREAD)]
 
 
 def test_an_accepted_finding_is_still_told_and_fails_nothing() -> None:

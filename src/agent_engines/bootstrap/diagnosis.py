@@ -136,8 +136,8 @@ class Diagnosis:
 
     async def _nats(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}
-        away = await read_nats(self.places.nats, bus_security(self.config), facts, monitors=self.places.monitors)
-        return {"facts": facts, "did not answer": away}
+        await read_nats(self.places.nats, bus_security(self.config), facts, monitors=self.places.monitors)
+        return facts
 
     async def _postgres(self, name: str) -> list[dict[str, Any]]:
         if not self.places.postgres:

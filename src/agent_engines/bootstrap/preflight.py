@@ -67,9 +67,7 @@ async def preflight(
     wanted = [part for part in PARTS if not only or part in only]
     ours = {**read_own_side(config, places.urls), "our.max_ack_pending": MAX_ACK_PENDING}
     readings = await asyncio.gather(*(_read(part, config, places, ours) for part in wanted if _has_place(part, places)))
-    findings = [
-        finding for one in readings if one.facts for finding in judged(one.part, PARTS[one.part], one.facts, accepted)
-    ]
+    findings = [finding for one in readings if one.facts for finding in _said(one, accepted)]
     findings.sort(key=lambda one: (list(Severity).index(one.severity), one.accepted))
     return Report(
         profile=profile,
@@ -77,6 +75,13 @@ async def preflight(
         findings=findings,
         unreachable={name: redacted_text(why) for one in readings for name, why in one.away.items()},
     )
+
+
+def _said(reading: _Reading, accepted: Sequence[str]) -> list[Finding]:
+    """Of a server that went away only what it had told: that the rest could not be read is said once, by `unreachable`."""
+    found = judged(reading.part, PARTS[reading.part], reading.facts, accepted)
+    gone = reading.part in reading.away
+    return [one for one in found if not (gone and one.severity is Severity.UNREAD)]
 
 
 def findings_by_part(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
@@ -104,16 +109,19 @@ async def _read(part: str, config: Config, places: Places, ours: Facts) -> _Read
     facts: dict[str, Any] = {}
     try:
         async with asyncio.timeout(READ_SECONDS):
-            reading.away.update(await _ask(part, config, places, facts) or {})
+            await _ask(part, config, places, facts)
     except TimeoutError:
         reading.away[part] = f"it answers, but not within {READ_SECONDS:g} s"
     except (Unavailable, ConfigurationError) as error:
         reading.away[part] = str(error)
-    reading.facts = {**ours, **facts} if facts.keys() - {"our.sslmode", "our.streams", "tls", "local"} else {}
+    reading.away |= {f"{part} ({host})": why for host, why in facts.pop("servers_away", {}).items()}
+    reading.facts = (
+        {**ours, **facts} if facts.keys() - {"our.sslmode", "our.streams", "servers_named", "tls", "local"} else {}
+    )
     return reading
 
 
-def _ask(part: str, config: Config, places: Places, facts: dict[str, Any]) -> Awaitable[dict[str, str] | None]:
+def _ask(part: str, config: Config, places: Places, facts: dict[str, Any]) -> Awaitable[None]:
     if part == nats.PART:
         return read_nats(places.nats, bus_security(config), facts, monitors=places.monitors)
     if part == postgres.PART:

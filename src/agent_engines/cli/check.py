@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -71,16 +75,28 @@ async def check(
     _require_known(only or [], PARTS, "--only")
     _require_known(accept or [], [f"{part}.{rule.name}" for part, rules in PARTS.items() for rule in rules], "--accept")
     config = session.config
-    report = await preflight(
-        config,
-        places_of(config, monitors=tuple(monitor or ())),
-        profile_of(config, profile),
-        only=only or (),
-        accepted=accept or (),
-    )
+    with quiet():
+        report = await preflight(
+            config,
+            places_of(config, monitors=tuple(monitor or ())),
+            profile_of(config, profile),
+            only=only or (),
+            accepted=accept or (),
+        )
     session.print(told(report), lambda: show(report, every=every))
     if report.exit_code:
         raise typer.Exit(report.exit_code)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Warnings of connections are not printed: what went wrong is in the report, in its place."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def profile_of(config: Config, given: ProfileName | None) -> Profile:
@@ -106,19 +122,22 @@ def show(report: Report, *, every: bool) -> None:
     screen.print(f"\n{_summary(report)}")
 
 
-def _block(findings: list[tuple[Finding, str]]) -> Table:
+def _block(lines: list[_Line]) -> Table:
     made = Table(show_header=False, box=None, pad_edge=True)
     made.add_column(no_wrap=True)
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold", ratio=1)
-    for finding, of in findings:
+    for line in lines:
+        finding = line.finding
         word = "accepted" if finding.accepted else WORDS.get(finding.severity, finding.severity.value)
         color = "dim" if finding.accepted else COLORS[finding.severity]
         read = ", ".join(f"{name} = {_plain(value)}" for name, value in finding.read.items())
-        lines = [f"{escape(of)}: {read}" if of else read, f"[dim]{escape(finding.why)}[/dim]"]
+        told = [f"{escape(', '.join(line.of))}: {read}" if line.of else read]
+        if len(line.ids) == 1:
+            told.append(f"[dim]{escape(finding.why)}[/dim]")
         if finding.remedy and not finding.accepted:
-            lines.append(f"[bold]->[/bold] {escape(finding.remedy)}")
-        made.add_row(f"[{color}]{word}[/{color}]", escape(finding.id), "\n".join(lines))
+            told.append(f"[bold]->[/bold] {escape(finding.remedy)}")
+        made.add_row(f"[{color}]{word}[/{color}]", escape("\n".join(line.ids)), "\n".join(told))
     return made
 
 
@@ -126,12 +145,25 @@ def _plain(value: Any) -> str:
     return cell("none" if value in ("", [], {}) else value)
 
 
-def _gathered(findings: list[Finding]) -> list[tuple[Finding, str]]:
-    """Eight streams with the same to say are one line that names them."""
-    groups: dict[tuple[Any, ...], list[Finding]] = {}
+@dataclass(slots=True)
+class _Line:
+    """Findings that say the same, shown once: `ids` and what they are `of`, none twice."""
+
+    finding: Finding
+    ids: dict[str, None] = field(default_factory=dict[str, None])
+    of: dict[str, None] = field(default_factory=dict[str, None])
+
+
+def _gathered(findings: list[Finding]) -> list[_Line]:
+    """Eight streams with the same to say are one line that names them, and so are rules that lack the same reading."""
+    lines: dict[tuple[str, ...], _Line] = {}
     for one in findings:
-        groups.setdefault((one.id, one.severity, one.remedy, str(one.read)), []).append(one)
-    return [(same[0], ", ".join(filter(None, (one.of for one in same)))) for same in groups.values()]
+        name = "" if one.severity is Severity.UNREAD else one.id
+        line = lines.setdefault((name, one.severity, one.remedy, str(one.read)), _Line(one))
+        line.ids[one.id] = None
+        if one.of:
+            line.of[one.of] = None
+    return list(lines.values())
 
 
 def _summary(report: Report) -> str:

@@ -15,9 +15,10 @@ from agent_engines.bootstrap.diagnosis import Diagnosis, asking
 from agent_engines.bootstrap.gathering import ERROR_SUFFIX, Gathered, Part, gathered
 from agent_engines.bootstrap.preflight import READ_SECONDS, preflight
 from agent_engines.config.known_secrets import known_secrets
+from agent_engines.domain.errors import InvalidRequest
 from agent_engines.domain.masking import Masker
 
-from .check import MonitorOption, profile_of, told
+from .check import MonitorOption, profile_of, quiet, told
 from .places import places_of
 from .session import DataDirOption, Session, command
 from .status import gathered as status_of
@@ -54,16 +55,10 @@ async def diagnose(
     require_free(out)
     masker = Masker(known_secrets(session.config))
     now = time.time()
-    async with asking(session.config, session.http_url) as http:
-        diagnosis = Diagnosis(
-            config=session.config,
-            places=places_of(session.config, monitors=tuple(monitor or ())),
-            http=http,
-            now=now,
-            log_bytes=int(log_mib * MIB),
-            with_payloads=with_payloads,
+    with quiet():
+        found = await _found(
+            session, now, masker=masker, log_bytes=int(log_mib * MIB), with_payloads=with_payloads, monitors=monitor
         )
-        found = await gathered([*_commands(session, diagnosis), *diagnosis.parts()], masker)
     files = {one.name: one.content for one in found}
     summary = _summary(found, now, with_payloads=with_payloads)
     files = {"summary.json": (masker.json(summary) + "\n").encode(), **files}
@@ -71,6 +66,29 @@ async def diagnose(
     size = await asyncio.to_thread(write_bundle, out, files, folder=folder, moment=now)
     answer = {"path": str(out), "bytes": size, **summary}
     session.print(answer, lambda: _show(answer))
+
+
+async def _found(
+    session: Session, now: float, *, masker: Masker, log_bytes: int, with_payloads: bool, monitors: list[str] | None
+) -> list[Gathered]:
+    async with asking(session.config, _http_url(session)) as http:
+        diagnosis = Diagnosis(
+            config=session.config,
+            places=places_of(session.config, monitors=tuple(monitors or ())),
+            http=http,
+            now=now,
+            log_bytes=log_bytes,
+            with_payloads=with_payloads,
+        )
+        return await gathered([*_commands(session, diagnosis), *diagnosis.parts()], masker)
+
+
+def _http_url(session: Session) -> str:
+    """A setting that is wrong is a reason to look at the rest, not to stop: without an address each page says so itself."""
+    try:
+        return session.http_url
+    except InvalidRequest:
+        return ""
 
 
 def _commands(session: Session, diagnosis: Diagnosis) -> list[Part]:

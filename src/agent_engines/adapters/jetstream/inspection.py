@@ -27,16 +27,15 @@ NEEDED = ("storage", "retention", "discard")
 Facts = dict[str, Any]
 
 
-async def read_nats(
-    servers: str, security: Security, facts: Facts, *, monitors: tuple[str, ...] = ()
-) -> dict[str, str]:
-    """Fill in what rules ask about (domain/preflight/nats.py); the servers of the list that did not answer, with the reason.
+async def read_nats(servers: str, security: Security, facts: Facts, *, monitors: tuple[str, ...] = ()) -> None:
+    """Fill in what rules ask about (domain/preflight/nats.py), and `servers_away`: who of the list did not answer, and why.
 
-    Raises Unavailable (none answers), ConfigurationError. What was read stays in `facts`.
+    Raises Unavailable (none answers, or our login is refused), ConfigurationError. What was read stays in `facts`.
     """
     address = Address.parse(servers)
     facts["our.streams"] = {one["name"]: {name: one[name] for name in NEEDED} for one in wanted_streams(Limits())}
-    greetings, away = await read_greetings(address, security)
+    facts["servers_named"] = len(address.urls)
+    greetings, facts["servers_away"] = await read_greetings(address, security)
     facts["servers"] = [one.shown() for one in greetings]
     _from_monitors(facts, await read_monitors(address, greetings, monitors), [one.info for one in greetings])
     connection = Connection(address, "agent-engines-check", security, PlainLog("check"))
@@ -52,7 +51,6 @@ async def read_nats(
             await _consumers(api, facts)
     finally:
         await connection.close()
-    return away
 
 
 def _from_monitors(facts: Facts, found: list[dict[str, Any]], infos: list[dict[str, Any]]) -> None:
@@ -106,7 +104,10 @@ async def _streams(api: JetStreamApi, facts: Facts) -> None:
 
 async def _consumers(api: JetStreamApi, facts: Facts) -> None:
     found: list[dict[str, Any]] = []
-    streams = facts["streams"] if isinstance(facts["streams"], dict) else {}
+    streams = facts["streams"]
+    if isinstance(streams, Unread):
+        facts["consumers"] = streams
+        return
     try:
         for stream in streams:
             offset = 0
@@ -120,7 +121,7 @@ async def _consumers(api: JetStreamApi, facts: Facts) -> None:
     except Unavailable as error:
         facts["consumers"] = Unread(f"no right, or no answer: {error}")
         return
-    facts["consumers"] = found if streams else Unread("the streams could not be read, or there are none")
+    facts["consumers"] = found
 
 
 def _consumer(told: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,12 @@ def _versions(facts: Facts) -> Iterator[Verdict]:
         )
 
 
+def _named(facts: Facts) -> Verdict:
+    named, peers = facts["servers_named"], facts["cluster_size"]
+    read = {"in NATS_URL": named, "in the cluster": peers}
+    return advice("name every server in NATS_URL", read=read) if named < peers else fine(read=read)
+
+
 def _login(facts: Facts) -> Iterator[Verdict]:
     for server in facts["servers"]:
         read = {"auth_required": server["auth_required"], "login without credentials": server["anonymous"]}
@@ -67,6 +73,9 @@ def _account(facts: Facts) -> Verdict:
 
 
 def _sync(facts: Facts) -> Iterator[Verdict]:
+    unseen = max(len(facts["servers"]), facts["cluster_size"]) - len(facts["monitors"])
+    if unseen > 0:
+        yield Verdict(Severity.UNREAD, _MONITOR, read={"servers without a monitoring port that answers": unseen})
     for server in facts["monitors"]:
         always = server["sync_always"]
         read = {"sync_interval": "always" if always else f"{server['sync_seconds']:g} s"}
@@ -249,12 +258,18 @@ RULES = (
         "Queues and results live in it.",
         lambda facts: FINE if facts["jetstream"] else unsafe("jetstream { store_dir: ... }"),
     ),
+    Rule(
+        "addresses",
+        ("servers_named", "cluster_size"),
+        "Only named servers are looked at, and tried when others are away.",
+        _named,
+    ),
     Rule("login", ("servers",), "Whoever reaches the port reads and forges tasks and results.", _login),
     Rule("tls", ("servers",), "Payloads and credentials cross the network.", _tls),
     Rule("account", ("account",), "Agents run what models wrote; an account of their own is the wall.", _account),
     Rule(
         "sync_interval",
-        ("monitors", "our.bus_sync"),
+        ("monitors", "our.bus_sync", "servers", "cluster_size"),
         "The server acknowledges before the disk has it unless told otherwise.",
         _sync,
         _MONITOR,
