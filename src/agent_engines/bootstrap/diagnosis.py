@@ -80,7 +80,7 @@ class Diagnosis:
             *([Part("records/task-details.json", self._details)] if self.with_payloads else []),
             Part("nats/server.json", self._nats, SERVER_SECONDS),
             *(Part(f"postgres/{name}.json", _bound(self._postgres, name), SERVER_SECONDS) for name in LISTS),
-            *(Part(f"logs/{path.name}", _bound(self._log, path), LOG_SECONDS) for path in self._logs()),
+            *(self._log_parts() or [Part("logs", self._no_logs)]),
         ]
 
     async def _versions(self) -> dict[str, Any]:
@@ -144,11 +144,19 @@ class Diagnosis:
             raise LookupError("POSTGRES_URL is not set")
         return await read_list(self.places.postgres, name)
 
-    def _logs(self) -> list[Path]:
+    def _log_parts(self) -> list[Part]:
         try:
-            return sorted(path for path in (Path(self.config.engines_data_dir) / "logs").iterdir() if path.is_file())
+            paths = sorted(path for path in self._log_folder.iterdir() if path.is_file())
         except OSError:
             return []
+        return [Part(f"logs/{path.name}", _bound(self._log, path), LOG_SECONDS) for path in paths]
+
+    @property
+    def _log_folder(self) -> Path:
+        return Path(self.config.engines_data_dir) / "logs"
+
+    async def _no_logs(self) -> None:
+        raise LookupError(f"no files in {self._log_folder}: engines that run elsewhere leave their logs there")
 
     async def _log(self, path: Path) -> str:
         return await asyncio.to_thread(_tail, path, self.log_bytes)
