@@ -21,6 +21,14 @@ URLS = ("http_url", "nats_url", "postgres_url", "redis_url")
 @command(app)
 async def status(session: Session, data_dir: DataDirOption = None) -> None:
     """What runs where, health of each part. Exit 1 when a part is ill, 3 when nothing answers."""
+    data, well = await gathered(session)
+    session.print(data, lambda: _show(data))
+    if not well:
+        raise typer.Exit(1)
+
+
+async def gathered(session: Session) -> tuple[dict[str, Any], bool]:
+    """What --json prints, and whether all is well. Raises Unreachable."""
     endpoints = read_endpoints(session.config)
     processes = [
         {"name": name, "pid": pid, "state": "running" if _alive(pid) else "dead"}
@@ -41,9 +49,8 @@ async def status(session: Session, data_dir: DataDirOption = None) -> None:
         "ready": ready,
         "processes": processes,
     }
-    session.print(data, lambda: _show(data))
-    if health_code != 200 or ready_code != 200 or any(one["state"] == "dead" for one in processes):
-        raise typer.Exit(1)
+    dead = any(one["state"] == "dead" for one in processes)
+    return data, health_code == 200 and ready_code == 200 and not dead
 
 
 def _show(data: dict[str, Any]) -> None:

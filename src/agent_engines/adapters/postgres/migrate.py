@@ -52,7 +52,7 @@ async def status(dsn: str) -> MigrationStatus:
     """Raises Unavailable, ConfigurationError."""
     connection = await _connect(dsn)
     try:
-        return _status(await _current(connection))
+        return revisions_from(await _current(connection))
     except AWAY as error:
         raise unreachable(dsn, error) from error
     finally:
@@ -70,7 +70,7 @@ async def _migrate(connection: asyncpg.Connection, to: str) -> MigrationStatus:
         script = render(current, to)
         if script:
             await connection.execute(script)
-        return _status(await _current(connection))
+        return revisions_from(await _current(connection))
 
 
 def render(current: str | None, to: str) -> str:
@@ -100,7 +100,8 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 
 
-def _status(current: str | None) -> MigrationStatus:
+def revisions_from(current: str | None) -> MigrationStatus:
+    """Where a database at this revision is, and what it lacks."""
     scripts = _scripts()
     head = scripts.get_current_head()
     assert head is not None, "the package has at least one migration"
