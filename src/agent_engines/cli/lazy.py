@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policies": ("policies:app", "Routing policies and what they would have earned."),
     "replay": ("replay:app", "What another policy would have earned on recorded decisions."),
     "top": ("top:app", "Live view of agents, queues and rates."),
+    "bench": ("bench:app", "Throughput and latency of this installation."),
     "chaos": ("chaos:app", "Harm a system under load and prove that nothing was lost."),
     "db": ("database:app", "Bring the database schema up, or show where it is."),
     "config": ("settings:app", "Effective settings and where they come from."),
