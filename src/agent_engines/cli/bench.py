@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,7 @@ INTERRUPTED = 130
 """As the whole command line (entry.py)."""
 SOURCE = "engines bench"
 ECHO = "echo"
+CONNECT_SECONDS = 2.0
 MOST_BYTES = 4 * 1024 * 1024
 EPILOG = (
     "Without --url, --data-dir and a system that runs here it starts an installation of its own and removes it. Of a system "
@@ -101,6 +103,8 @@ def bench(
         raise InvalidRequest("--url names system and way: it goes without --over and --data-dir", field="url")
     work = Work(task_type, size, None if given is None else payload_given(given))
     plan = Plan(seconds=seconds, outstanding=outstanding, tasks=tasks, rate=rate)
+    # A connection that breaks shows in the figures; the bus's own lines about it would be on the screen between ours.
+    logging.getLogger("agent").setLevel(logging.CRITICAL)
     if code := uvloop.run(_bench(session, work, plan, over)):
         raise typer.Exit(code)
 
@@ -155,27 +159,26 @@ def _named(session: Session, over: Way | None) -> Target | None:
         except NotFound as error:
             raise Unreachable(str(error)) from None
     if config.engines_url or (config.explicit("NATS_URL") and over is not Way.HTTP):
-        return _at(client_url(config), config)
+        return _at(client_url(config), config, over)
     return None
 
 
 async def _running_here(config: Config, over: Way | None) -> Target | None:
     """What `engines up` started in the usual folder, or listens on the usual port; None when nothing answers there."""
     url = client_url(config, http_only=True)
-    transport = HttpTransport(url, ClientOptions(api_key=config.engines_api_key, connect_timeout=2.0))
+    transport = HttpTransport(url, ClientOptions(api_key=config.engines_api_key, connect_timeout=CONNECT_SECONDS))
     try:
         code, health = await transport.probe("/health")
-    except (AgentEnginesError, ValueError):
+    except AgentEnginesError:
         return None
     finally:
         await transport.close()
-    if code == 404 or not isinstance(health, dict) or "status" not in health:
-        return None
-    target = _at(url, config)
-    return target if over is not Way.NATS or target.nats_url is None else _at(target.nats_url, config)
+    engine = code != 404 and isinstance(health, dict) and "status" in health
+    return _at(url, config, over) if engine else None
 
 
-def _at(url: str, config: Config) -> Target:
+def _at(url: str, config: Config, over: Way | None) -> Target:
+    """Raises InvalidRequest when the way that was asked for is not known."""
     folder = Path(config.engines_data_dir)
     try:
         endpoints = Endpoints.read(folder / ENDPOINTS_FILE)
@@ -183,7 +186,12 @@ def _at(url: str, config: Config) -> Target:
         # Somewhere else, then: we see it by its address only.
         endpoints = None
     nats_url = config.nats_url if config.explicit("NATS_URL") else None
-    return at(url, endpoints, folder, config.postgres_url or None, nats_url)
+    target = at(url, endpoints, folder, config.postgres_url or None, nats_url)
+    if over is Way.NATS and target.nats_url is not None:
+        return replace(target, url=target.nats_url)
+    if over is not None and over.value != target.way:
+        raise InvalidRequest(f"the way over {over} is not known here: give its address with --url", field="over")
+    return target
 
 
 def _say(text: str) -> None:

@@ -72,14 +72,19 @@ class Load:
         self._numbers = itertools.count()
 
     async def closed(self, tally: Tally, *, outstanding: int, seconds: float) -> None:
-        """`outstanding` callers for `seconds`, each submitting its next task when its last one has ended."""
+        """`outstanding` callers for `seconds`, each submitting its next task when its last one has ended.
+
+        One whose task has no end gives up: it is outstanding still.
+        """
         until = tally.begun + seconds
 
         async def caller() -> None:
             while (now := time.perf_counter()) < until:
-                refused = await self._one(tally, self._make(next(self._numbers)), now)
-                if refused is not None:
-                    await asyncio.sleep(min(_pause(refused), max(0.0, until - time.perf_counter())))
+                answer = await self._one(tally, self._make(next(self._numbers)), now)
+                if isinstance(answer, AgentEnginesError):
+                    await asyncio.sleep(min(_pause(answer), max(0.0, until - time.perf_counter())))
+                elif not answer:
+                    return
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(outstanding, self._most)):
@@ -92,23 +97,20 @@ class Load:
         lanes = asyncio.Semaphore(LANES)
 
         async def chunk(requests: list[TaskRequest]) -> None:
-            try:
-                async with lanes:
-                    if time.perf_counter() >= until:
-                        return
-                    tally.sent += len(requests)
-                    answers = await self._client.submit_many(requests, return_exceptions=True)
-                    accepted = _taken(tally, requests, answers)
-                end = time.perf_counter() + self._patience
-                for handle, request in accepted:
-                    await self._follow(tally, handle, request, max(0.0, end - time.perf_counter()))
-            finally:
+            async with lanes:
+                if time.perf_counter() >= until:
+                    return
+                tally.sent += len(requests)
+                answers = await self._client.submit_many(requests, return_exceptions=True)
+                accepted = _taken(tally, requests, answers)
+            end = time.perf_counter() + self._patience
+            seen = [await self._follow(tally, *one, max(0.0, end - time.perf_counter())) for one in accepted]
+            if all(seen):
                 room.release()
 
         async with asyncio.TaskGroup() as group:
             for start in range(0, tasks, CHUNK):
-                await room.acquire()
-                if time.perf_counter() >= until:
+                if not await _entered(room, until):
                     return
                 count = min(CHUNK, tasks - start)
                 group.create_task(chunk([self._make(next(self._numbers)) for _ in range(count)]))
@@ -118,11 +120,10 @@ class Load:
         it was sent: while the system, or we, stand still, those that wait are counted as waiting.
         """
         room = asyncio.Semaphore(self._most)
+        until = tally.begun + seconds + LATE_SECONDS
 
         async def one(due: float) -> None:
-            try:
-                await self._one(tally, self._make(next(self._numbers)), due)
-            finally:
+            if await self._one(tally, self._make(next(self._numbers)), due):
                 room.release()
 
         async with asyncio.TaskGroup() as group:
@@ -130,25 +131,30 @@ class Load:
                 due = tally.begun + due_after(number, rate)
                 if (early := due - time.perf_counter()) > 0:
                     await asyncio.sleep(early)
-                await room.acquire()
-                if time.perf_counter() > tally.begun + seconds + LATE_SECONDS:
+                if not await _entered(room, until):
                     return
                 group.create_task(one(due))
 
     async def settle(self, tally: Tally) -> None:
-        """Ask about those whose end was not seen in time: they have ended after all, are lost, or have no end yet."""
+        """Ask about those whose end was not seen in time: they have ended after all, are lost, or have no end yet.
+
+        When the system does not answer, or not in time, the others count as having none.
+        """
+        until = time.perf_counter() + self._patience
         for task_id in sorted(tally.waiting):
+            how = UNENDED
             try:
-                view = await self._client.task(task_id)
-                how = view.status.value if view.status.terminal else UNENDED
+                if time.perf_counter() < until:
+                    view = await self._client.task(task_id)
+                    how = view.status.value if view.status.terminal else UNENDED
             except NotFound:
                 how = LOST
             except AgentEnginesError:
-                how = UNENDED
+                until = 0.0
             tally.end(task_id, how, time.perf_counter())
 
-    async def _one(self, tally: Tally, request: TaskRequest, due: float) -> AgentEnginesError | None:
-        """Submit it and see its end; the error when it was refused."""
+    async def _one(self, tally: Tally, request: TaskRequest, due: float) -> AgentEnginesError | bool:
+        """Submit it and see its end: whether that was seen, or why it was refused."""
         tally.sent += 1
         try:
             handle: Handle = await self._client.submit_request(request)
@@ -158,9 +164,10 @@ class Load:
         now = time.perf_counter()
         tally.take(handle.task_id, handle.acceptance.durability, now)
         tally.accept_seconds.append(now - due)
-        if await self._follow(tally, handle, request, self._patience):
+        seen = await self._follow(tally, handle, request, self._patience)
+        if seen:
             tally.end_seconds.append(time.perf_counter() - due)
-        return None
+        return seen
 
     async def _follow(self, tally: Tally, handle: Handle, request: TaskRequest, patience: float) -> bool:
         """Whether its end was seen; `settle` asks about the others."""
@@ -173,6 +180,19 @@ class Load:
     def _judged(self, view: TaskView, request: TaskRequest) -> str:
         wrong = self._echoes and view.status is TaskStatus.SUCCESS and view.result != request.payload
         return WRONG if wrong else view.status.value
+
+
+async def _entered(room: asyncio.Semaphore, until: float) -> bool:
+    """Whether there was room before that moment; what has no end keeps its place."""
+    # Asked first: where there is room nobody waits, and what does not wait is not timed out.
+    if (left := until - time.perf_counter()) <= 0:
+        return False
+    try:
+        async with asyncio.timeout(left):
+            await room.acquire()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _taken(tally: Tally, requests: Sequence[TaskRequest], answers: Sequence[Any]) -> list[tuple[Handle, TaskRequest]]:

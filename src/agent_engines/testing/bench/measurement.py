@@ -64,6 +64,7 @@ class Measurement:
         self.beside.begun = time.perf_counter()
         seconds = min(part * self._plan.seconds, most)
         await self._load.closed(self.beside, outstanding=self._plan.outstanding, seconds=seconds)
+        await self._load.settle(self.beside)
         for shape in self._plan.shapes:
             if shape is Shape.BURST and self.burst_tasks is None:
                 self.burst_tasks = await self._size_of_burst()
@@ -116,11 +117,13 @@ class Measurement:
                 return {"rate": self._plan.rate}
 
     async def _size_of_burst(self) -> int:
-        """So many that it takes about half of its time, by the speed of two smaller ones."""
+        """So many that it takes about half of its time, by the speed of the crowd and then of two smaller bursts."""
         self.stage = "sizing the burst"
         seconds = self._plan.share / SHARES_OF_PROBE
-        first = await self._probe(FIRST_PROBE, seconds)
-        again = await self._probe(max(FIRST_PROBE, fitting(*first, seconds)), seconds)
+        crowd = self.tallies[Shape.CROWD]
+        guess = fitting(max(1, crowd.done), crowd.ended - crowd.begun, seconds, most=FIRST_PROBE)
+        first = await self._probe(guess, seconds)
+        again = await self._probe(fitting(*first, seconds), seconds)
         return fitting(*again, self._plan.share / 2)
 
     async def _probe(self, tasks: int, seconds: float) -> tuple[int, float]:
@@ -128,7 +131,9 @@ class Measurement:
         begun, before = time.perf_counter(), self.beside.ends.total()
         self.beside.begun = begun
         await self._load.burst(self.beside, tasks=tasks, seconds=seconds)
-        return max(1, self.beside.ends.total() - before), time.perf_counter() - begun
+        took = time.perf_counter() - begun
+        await self._load.settle(self.beside)
+        return max(1, self.beside.ends.total() - before), took
 
     def _cpu(self) -> dict[str, float]:
         return {**cpu_by_name(self._pids), OURSELVES: time.process_time()}
