@@ -187,6 +187,26 @@ async def test_an_open_loop_stops_sending_at_its_limit_and_tells_what_it_did_not
     assert figures["latency_ms"]["p50"] is None, "most of them never ended"
 
 
+async def test_tasks_of_a_burst_that_have_no_end_keep_their_place_among_the_outstanding() -> None:
+    system, found = Silent(), tally()
+    await load(system, most=1_000, patience=0.05).burst(found, tasks=5_000, seconds=0.5)
+    assert found.sent == system.most == 1_000
+
+
+async def test_nothing_is_sent_after_the_limit_even_if_there_is_room() -> None:
+    """The loop stands still until the time is over: what was due meanwhile is told, not made up for."""
+
+    class Stalling(Obedient):
+        async def submit_request(self, request: TaskRequest) -> Handle:
+            if request.payload == {"n": 10}:
+                time.sleep(0.8)
+            return await super().submit_request(request)
+
+    found = tally()
+    await load(Stalling()).open_loop(found, rate=200, seconds=0.1)
+    assert found.sent < 20
+
+
 async def test_what_was_not_seen_to_end_is_asked_about() -> None:
     found = tally()
     under_load = load(Silent(), patience=0.05)
