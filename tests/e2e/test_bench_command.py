@@ -67,7 +67,7 @@ async def test_an_interruption_ends_it_and_tells_what_was_measured(fleet: System
     told, complaint = process.communicate(timeout=60)
     assert process.returncode == 130, complaint
     assert complaint == ""
-    assert "1 outstanding" in told
+    assert "1 caller " in told
     assert "interrupted" in told
     assert "over nats" in told
     assert "fsync off" in told

@@ -257,6 +257,14 @@ async def test_a_measurement_puts_on_every_load_and_sizes_its_burst() -> None:
     assert sum(one.sent for one in measurement.all) == len(system.payloads), "probes and warm-up are owned up to"
 
 
+async def test_no_further_load_is_put_on_a_system_that_does_not_end_its_tasks() -> None:
+    system = Silent()
+    measurement = Measurement(system, load(system, patience=0.05), Plan(seconds=1.0, outstanding=4), {})
+    await measurement.run()
+    assert (measurement.tallies, measurement.complete) == ({}, False)
+    assert len(system.payloads) == 4, "the warm-up's"
+
+
 async def test_nothing_is_measured_when_the_first_task_fails() -> None:
     class Failing(Obedient):
         async def ended(self, task_id: str) -> TaskView:

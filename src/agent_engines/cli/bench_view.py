@@ -20,7 +20,9 @@ from agent_engines.testing.bench.target import Target
 
 from .tables import console, show_details, show_rows
 
-COLUMNS = ("load", "tasks", "accepted/s", "done/s", "accept p50 ms", "p50 ms", "p95 ms", "p99 ms", "max ms", "refused")
+COLUMNS = ("load", "tasks", "acc/s", "done/s", "accept", "p50", "p95", "p99", "max", "refused")
+CAPTION = "tasks a second, and milliseconds until accepted (p50) and until ended"
+"""Short, so that the table fits a terminal of 80 columns."""
 LOOK_SECONDS = 0.2
 UNKNOWN = "not to be seen from here"
 
@@ -36,6 +38,7 @@ def report(
         "way": target.way,
         "own_installation": target.own,
         "interrupted": interrupted,
+        "complete": measurement.complete,
         "tasks": sum(tally.sent for tally in tallies),
         "refused": sum(tally.refused.total() for tally in tallies),
         "failed": sum(tally.bad for tally in tallies),
@@ -49,10 +52,12 @@ def show(data: Mapping[str, Any]) -> None:
     """For a person."""
     whose = "an installation of our own, removed afterwards" if data["own_installation"] else data["url"]
     show_details({"system": whose, "tasks": f"{data['task_type']}, {data['bytes']:,} bytes, over {data['way']}"})
-    console().print()
+    console().print(f"\n{CAPTION}")
     show_rows(COLUMNS, [_row(load) for load in data["loads"]], empty="nothing was measured")
     for line in [line for load in data["loads"] for line in _troubles(load)]:
         console().print(line, style="yellow", markup=False)
+    if not data["complete"] and not data["interrupted"]:
+        console().print("no further load was put on a system that does not answer or end its tasks", style="yellow")
     _show_cpu(data["loads"])
     console().print()
     show_details(_durability(data["durability"]))
@@ -104,11 +109,11 @@ def _row(load: Mapping[str, Any]) -> list[str]:
 def _name(load: Mapping[str, Any]) -> str:
     match load["load"]:
         case "burst":
-            return f"burst of {load['tasks']:,}"
+            return f"burst {load['tasks']:,}"
         case "open":
-            return f"open, {load['rate']:g}/s"
+            return f"open {load['rate']:g}/s"
         case _:
-            return f"{load['outstanding']:,} outstanding"
+            return f"{load['outstanding']:,} caller{'s' if load['outstanding'] > 1 else ''}"
 
 
 def _troubles(load: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from agent_engines.testing.processes import cpu_by_name
 
 from .load import PATIENCE_SECONDS, Load, Submitter
 from .plan import FIRST_PROBE, SHARES_OF_PROBE, Plan, Shape, due_within, fitting
-from .tally import Tally, exit_code, spent, summary
+from .tally import LOST, UNENDED, Tally, exit_code, spent, summary
 
 OURSELVES = "engines bench"
 WARM_UP = (0.1, 1.0)
@@ -58,7 +58,7 @@ class Measurement:
             )
 
     async def run(self) -> None:
-        """Every load of the plan; no further one when nobody answers any more."""
+        """Every load of the plan; no further one when nobody answers, or tasks have no end: that system has enough."""
         self.stage = "warming up"
         part, most = WARM_UP
         self.beside.begun = time.perf_counter()
@@ -68,13 +68,18 @@ class Measurement:
         for shape in self._plan.shapes:
             if shape is Shape.BURST and self.burst_tasks is None:
                 self.burst_tasks = await self._size_of_burst()
-            await self._measure(shape)
-            if exit_code([self.tallies[shape]]) == 3:
+            if any(tally.ends[UNENDED] or tally.ends[LOST] or exit_code([tally]) == 3 for tally in self.all):
                 return
+            await self._measure(shape)
 
     @property
     def all(self) -> list[Tally]:
         return [self.beside, *self.tallies.values()]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every load of the plan was put on."""
+        return len(self.tallies) == len(self._plan.shapes)
 
     def figures(self) -> list[dict[str, Any]]:
         """`summary` of each load, with its `load`, and `outstanding`, `tasks` or `rate`."""
