@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from agent_engines.domain.percentiles import percentile
+
 PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-
-
-def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The nearest-rank percentile; None where no value lies beyond it, as p99.9 of 500 values (the middle always exists).
-
-    `ordered`: ascending. `share`: more than 0, less than 1.
-    """
-    count = len(ordered)
-    if count == 0 or (share > 0.5 and round(count * (1 - share), 6) < 1):
-        return None
-    return ordered[math.ceil(round(count * share, 6)) - 1]
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:

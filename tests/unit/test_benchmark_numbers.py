@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_engines.domain.percentiles import percentile
 from benchmarks.peers.environments import PYTHON_PACKAGES, known_systems
 from benchmarks.peers.plan import scenarios
 from benchmarks.peers.runner import summary
 from benchmarks.peers.session import Cost
-from benchmarks.peers.statistics import median, percentile, percentiles, spread
+from benchmarks.peers.statistics import median, percentiles, spread
 from benchmarks.peers.table import BEGIN, END, render, render_into
 from benchmarks.workloads.shapes import PAYLOAD_BYTES, batch, closed, fan_out, open_loop, payloads
 

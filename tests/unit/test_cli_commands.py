@@ -567,3 +567,23 @@ def test_running_an_engine_loads_nothing_it_does_not_need(tmp_path: Path) -> Non
         "opentelemetry",
     }
     assert not heavy & set(loaded.stdout.split())
+
+
+def test_bench_says_who_can_be_measured_when_nobody_performs_the_task_type(engines: Run, server: Server) -> None:
+    server.answers[("GET", "/v1/agents")] = (200, {"items": [AGENT], "next_cursor": None})
+    code, out, error = engines("bench", "--task-type", "sing")
+    assert (code, out) == (2, "")
+    assert "nobody performs 'sing' (there are: echo, test; choose one with --task-type" in one_line(error)
+    assert {method for method, _, _ in server.requests} == {"GET"}, "nothing was submitted"
+
+
+def test_bench_is_of_what_was_named_and_of_nothing_else(engines: Run, tmp_path: Path) -> None:
+    code, out, error = engines("bench", "--data-dir", str(tmp_path))
+    assert (code, out) == (3, "")
+    assert "nothing runs in" in one_line(error)
+    code, out, error = engines("bench", "--url", "http://127.0.0.1:9")
+    assert (code, out) == (3, "")
+    assert "does not answer" in one_line(error)
+    code, out, error = engines("bench", "--over", "nats")
+    assert (code, out) == (2, "")
+    assert "--url" in one_line(error)

@@ -17,7 +17,7 @@ from agent_engines.testing.chaos.nemesis import Running
 from agent_engines.testing.chaos.run import Options
 from agent_engines.testing.chaos.runner import FAIL, Report, chosen, reports, watched
 from agent_engines.testing.chaos.scenarios import Scenario
-from agent_engines.testing.chaos.target import SHORT_LEASE, Cluster, Installation, own_installation, require_agent
+from agent_engines.testing.chaos.target import SHORT_LEASE, Cluster, Installation, chaos_installation, require_agent
 
 from .session import DataDirOption, Session, command
 from .tables import show_rows
@@ -93,7 +93,7 @@ async def _system(session: Session, data_dir: Path | None, *, own: bool) -> Asyn
     """What is harmed. Raises ConfigurationError when it is not complete."""
     if own:
         sys.stderr.write("engines: starting an installation of our own ...\n")
-        async with own_installation() as installation:
+        async with chaos_installation() as installation:
             yield installation
         return
     notes = Path(os.environ.get("FAULT_DIR") or data_dir or ".")

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top:app", "Live view of agents, queues and rates."),
     "check": ("check:app", "Read the servers and name every setting that is not safe."),
     "diagnose": ("diagnose:app", "One file with all that helps after an incident, secrets masked."),
+    "bench": ("bench:app", "Throughput and latency of this installation."),
     "chaos": ("chaos:app", "Harm a system under load and prove that nothing was lost."),
     "db": ("database:app", "Bring the database schema up, or show where it is."),
     "config": ("settings:app", "Effective settings and where they come from."),

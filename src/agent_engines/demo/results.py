@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agent_engines.domain.percentiles import nearest_rank
 from agent_engines.domain.tasks import TaskStatus, TaskView
 
 PARTS = 5
@@ -117,10 +118,7 @@ def summarize(run: Run, references: References | None = None) -> dict[str, Any]:
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:
     """Nearest rank: p50, p95, p99 are values that occurred."""
     ordered = sorted(values)
-    return {
-        name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-        for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
-    }
+    return {name: nearest_rank(ordered, share) for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))}
 
 
 def _figures(views: Sequence[TaskView]) -> dict[str, Any]:

@@ -105,6 +105,10 @@ class JetStreamBus:
         await provision(self._api, limits, self._lease_seconds, self._log)
         self._safe = limits.sync_always or await fewest_copies(self._api) >= SAFE_COPIES
 
+    async def copies(self) -> int:
+        """Replicas of the stream that has the fewest. Raises Unavailable."""
+        return await fewest_copies(self._api)
+
     async def close(self) -> None:
         await self.signals.close()
         await self._connection.close()

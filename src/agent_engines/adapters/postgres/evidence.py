@@ -73,6 +73,11 @@ class LedgerEvidence:
         (row,) = await self._pool.fetch("evidence_version", wait=RECORD_SECONDS)
         return str(row["version"]).split()[0]
 
+    async def durability(self) -> dict[str, str]:
+        """The settings of this server that decide whether a commit survives the loss of power, by name."""
+        rows = await self._pool.fetch("evidence_durability", wait=RECORD_SECONDS)
+        return {row["name"]: row["setting"] for row in rows}
+
     async def close(self) -> None:
         await self._pool.close()
 

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,14 +10,12 @@ from typing import Any
 
 import msgspec
 
-from agent_engines.adapters.embedded.child import Child, Command
 from agent_engines.client.plain_http import HttpFailure, plain_http
-from agent_engines.domain.errors import ConfigurationError, EmbeddedServerError, NotFound
+from agent_engines.domain.errors import ConfigurationError, NotFound
+from agent_engines.testing.own_installation import new_folder, own_installation
 
 from .engine import AGENT, ENGINE
 
-START_SECONDS = 120.0
-STOP_SECONDS = 60.0
 SHORT_LEASE = 5
 """Seconds, for our own installation: what a killed agent held is delivered again that soon."""
 
@@ -68,40 +59,13 @@ class Cluster:
 
 
 @asynccontextmanager
-async def own_installation(*, replicas: int = 3) -> AsyncGenerator[Installation]:
-    """`engines up --ephemeral` with chaos agents in a process of its own; everything is gone afterwards.
-
-    Raises EmbeddedServerError with the last words of its log.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="ae-chaos-"))
-    log = folder / "up.log"
-    command = (sys.executable, "-m", "agent_engines.cli", "up", "--ephemeral", "--data-dir", str(folder), "--port", "0")
-    environment = {**os.environ, "ENGINES_LEASE_SECONDS": str(SHORT_LEASE), "FAULT_DIR": str(folder)}
-    loop, ours = asyncio.get_running_loop(), asyncio.current_task()
-    terminated = asyncio.Event()
-
-    def end() -> None:
-        terminated.set()
-        if ours is not None:
-            ours.cancel()
-
-    loop.add_signal_handler(signal.SIGTERM, end)
-    child = Child.spawn(
-        Command(argv=(*command, "--engine", f"{ENGINE}*{replicas}"), env=environment, cwd=folder, log=log)
-    )
-    installation = Installation(folder, folder)
-    try:
-        await _until_ready(installation, child, log)
-        yield installation
-    except asyncio.CancelledError:
-        # Told to end, we end as by Ctrl-C: the installation is stopped and its folder removed.
-        if terminated.is_set():
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        await child.stop(STOP_SECONDS)
-        loop.remove_signal_handler(signal.SIGTERM)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+async def chaos_installation(*, replicas: int = 3) -> AsyncGenerator[Installation]:
+    """`engines up --ephemeral` with chaos agents, gone afterwards. Raises EmbeddedServerError."""
+    folder = new_folder("chaos")
+    environment = {"ENGINES_LEASE_SECONDS": str(SHORT_LEASE), "FAULT_DIR": str(folder)}
+    options = ("--ephemeral", "--engine", f"{ENGINE}*{replicas}")
+    async with own_installation(folder, *options, environment=environment):
+        yield Installation(folder, folder)
 
 
 async def require_agent(url: str, *, api_key: str | None = None) -> None:
@@ -114,18 +78,3 @@ async def require_agent(url: str, *, api_key: str | None = None) -> None:
         raise ConfigurationError([f"{url} does not tell its agents: {error!r}"]) from error
     if AGENT not in found:
         raise ConfigurationError([f"no agent {AGENT!r} at {url}: run `engines run {ENGINE}` there, under a supervisor"])
-
-
-async def _until_ready(installation: Installation, child: Child, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and child.running:
-        try:
-            async with plain_http(installation.url, seconds=5) as http:
-                if (await http.get("/ready")).status_code == 200:
-                    return
-        except (HttpFailure, NotFound, KeyError):
-            # Not there yet; when it never comes, its log says why.
-            pass
-        await asyncio.sleep(0.1)
-    said = (await asyncio.to_thread(log.read_text, errors="replace"))[-500:].strip()
-    raise EmbeddedServerError(f"our own installation does not start: {said}")

@@ -19,6 +19,12 @@ SELECT count(*) AS ended, count(*) - count(DISTINCT task_id) AS doubles FROM tas
 -- why: a report says what it was made on
 SELECT current_setting('server_version') AS version;
 
+-- name: evidence_durability
+-- why: a measured speed is worth nothing without what a commit was worth; a standby counts only where one is named
+SELECT name, setting FROM pg_settings
+WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes', 'synchronous_standby_names') AND setting <> ''
+ORDER BY name;
+
 -- name: evidence_fingerprints
 -- why: a terminal row that is written again has another version, even when it says the same
 SELECT task_id, xmin::text || ' ' || md5(r::text) AS content FROM task_results r WHERE task_id = ANY($1)
