@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 
 def login(dsn: str) -> tuple[str, dict[str, str]]:
@@ -18,8 +18,9 @@ def login(dsn: str) -> tuple[str, dict[str, str]]:
     options = parse_qsl(parts.query, keep_blank_values=True)
     given = [unquote(password)] if password else []
     given += [value for name, value in options if name == "password"]
-    query = urlencode([(name, value) for name, value in options if name != "password"])
-    address = urlunsplit((parts.scheme, f"{user}{at}{hosts}", parts.path, query, ""))
+    # Neither urlunsplit, which drops the slashes of an address without a host, nor "+" for blanks: libpq reads both otherwise.
+    query = urlencode([(name, value) for name, value in options if name != "password"], quote_via=quote)
+    address = f"{parts.scheme}://{user}{at}{hosts}{parts.path}{'?' if query else ''}{query}"
     return address, {**_inherited(os.environ), **({"PGPASSWORD": given[-1]} if given else {})}
 
 
