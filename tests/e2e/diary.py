@@ -20,7 +20,7 @@ async def note(context: TaskContext, payload: int) -> dict[str, int]:
     return {"n": payload}
 
 
-@engine.task("held")
+@engine.task("held", timeout_seconds=3600)
 async def held(context: TaskContext, payload: int) -> dict[str, int]:
     while not Path(f"{os.environ[DIARY]}.open").exists():
         await asyncio.sleep(0.05)

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import nats
 import pytest
 
-from agent_engines.adapters.backup.make import make_backup
+from agent_engines.adapters.backup.make import described, make_backup
 from agent_engines.adapters.backup.manifest import DUMP, MANIFEST, Bus, Manifest
 from agent_engines.adapters.backup.restore import checked, restore_backup
 from agent_engines.adapters.backup.verify import verify_backup
@@ -226,6 +227,32 @@ async def test_what_a_target_holds_is_replaced_only_with_force(ledger_url: str, 
     edit(out, tables=manifest.tables)
     assert await restore(other_url, out, force=True) == HEAD
     assert await ask(other_url, "SELECT count(*) FROM agents") == 2
+
+
+async def test_a_dump_that_breaks_off_is_not_committed(ledger_url: str, other_url: str, tmp_path: Path) -> None:
+    """Its list is whole and its checksum is right: pg_restore finds the end when half of it is in the database."""
+    out = tmp_path / "backup"
+    await run(ledger_url, "CREATE TABLE zzz AS SELECT md5(n::text) FROM generate_series(1, 20000) n")
+    manifest = await make(ledger_url, out)
+    content = (out / DUMP).read_bytes()
+    (out / DUMP).write_bytes(content[: -len(content) // 2])
+    edit(out, files=[msgspec.to_builtins(described(out / DUMP))], tables={**manifest.tables})
+    assert (await verify_backup(out))[1] == []
+    with pytest.raises(BackupFailed, match="nothing was restored: could not read from input file"):
+        await restore(other_url, out)
+    assert await ask(other_url, "SELECT to_regclass('tasks')") is None
+
+
+async def test_open_tasks_are_sent_again_at_once_unless_the_bus_is_kept(
+    ledger_url: str, other_url: str, tmp_path: Path
+) -> None:
+    """With an hour as somebody's timeout they would wait for an hour, and the bus they were on is gone."""
+    open_news = "SELECT count(*) FROM tasks WHERE updated_at < now() - interval '1 year'"
+    manifest = await make(ledger_url, tmp_path / "backup")
+    await restore_backup(other_url, tmp_path / "backup", manifest)
+    assert await ask(other_url, open_news) == manifest.open_tasks == 2
+    await restore_backup(other_url, tmp_path / "backup", manifest, force=True, bus_kept=True)
+    assert await ask(other_url, open_news) == 0
 
 
 async def test_engines_and_strangers_are_not_run_over(ledger_url: str, other_url: str, tmp_path: Path) -> None:

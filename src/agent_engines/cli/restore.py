@@ -24,11 +24,14 @@ async def restore(
     ],
     data_dir: DataDirOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what the target holds.")] = False,
+    bus_kept: Annotated[
+        bool, typer.Option("--bus-kept", help="NATS still has its messages: do not send open tasks again at once.")
+    ] = False,
 ) -> None:
     """Restore a backup into an empty database, all or nothing: a new --data-dir, else POSTGRES_URL."""
     manifest = await checked(source)
     async with ledger_to_write(session) as ledger:
-        restored = await restore_backup(ledger.url, source, manifest, force=force)
+        restored = await restore_backup(ledger.url, source, manifest, force=force, bus_kept=bus_kept)
         where = ledger.name
     session.print(restored, lambda: _show(restored, where))
     for agent, mode in sorted(manifest.modes.items()):

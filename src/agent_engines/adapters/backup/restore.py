@@ -67,15 +67,19 @@ async def checked(directory: Path) -> Manifest:
     return manifest
 
 
-async def restore_backup(dsn: str, directory: Path, manifest: Manifest, *, force: bool) -> Restored:
+async def restore_backup(
+    dsn: str, directory: Path, manifest: Manifest, *, force: bool = False, bus_kept: bool = False
+) -> Restored:
     """Put a checked backup into a database that holds nothing, or with `force` in the place of what it holds.
 
+    `bus_kept`: open tasks may still be on the bus, so they are given the usual time; else they are sent again at once.
     All or nothing; then migrations up to today's revision. Raises BackupFailed, Unavailable, ConfigurationError.
     """
     target = await _examine(dsn, manifest)
     _refuse(target, force)
     programs = find_programs(max(major_of(manifest.client), major_of(target.server)), "the backup or the server")
-    await _load(programs, dsn, directory / DUMP, manifest, target)
+    last = _after(manifest, bus_kept=bus_kept)
+    await _load(programs, dsn, directory / DUMP, target, last)
     schema = (await migrate(dsn)).current
     return Restored(manifest=manifest, schema=schema, replaced=bool(target.holds))
 
@@ -129,7 +133,7 @@ def _refuse(target: Target, force: bool) -> None:
         )
 
 
-async def _load(programs: Programs, dsn: str, dump: Path, manifest: Manifest, target: Target) -> None:
+async def _load(programs: Programs, dsn: str, dump: Path, target: Target, last: str) -> None:
     """psql runs what pg_restore writes; the COMMIT is sent only after pg_restore has ended well."""
     address, environment = login(dsn)
     options = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--no-password")
@@ -141,7 +145,7 @@ async def _load(programs: Programs, dsn: str, dump: Path, manifest: Manifest, ta
         argv = (programs.program("pg_restore"), "--file=-", "--no-owner", "--no-privileges", str(dump))
         reader = await spawn(argv, {"PATH": os.defpath, "LC_ALL": "C"}, stdout=asyncio.subprocess.PIPE)
         said, complaint, _ = await asyncio.gather(
-            _all_of(psql.stderr), _all_of(reader.stderr), _feed(psql, reader, manifest, target)
+            _all_of(psql.stderr), _all_of(reader.stderr), _feed(psql, reader, target, last)
         )
         codes = (await psql.wait(), await reader.wait())
     finally:
@@ -155,7 +159,7 @@ async def _load(programs: Programs, dsn: str, dump: Path, manifest: Manifest, ta
 
 
 async def _feed(
-    psql: asyncio.subprocess.Process, reader: asyncio.subprocess.Process, manifest: Manifest, target: Target
+    psql: asyncio.subprocess.Process, reader: asyncio.subprocess.Process, target: Target, last: str
 ) -> None:
     source, sink = reader.stdout, psql.stdin
     assert source is not None, "asked for"
@@ -170,7 +174,7 @@ async def _feed(
             sink.write(block)
             await sink.drain()
         if await reader.wait() == 0:
-            sink.write(_after(manifest).encode())
+            sink.write(last.encode())
         await sink.drain()
     except (BrokenPipeError, ConnectionResetError):
         # psql has ended and says why; pg_restore has nobody to write to.
@@ -187,11 +191,17 @@ def _before(target: Target) -> str:
     return "\n".join([*lines, "DROP TABLE IF EXISTS alembic_version;", ""])
 
 
-def _after(manifest: Manifest) -> str:
+def _after(manifest: Manifest, *, bus_kept: bool) -> str:
     expected = msgspec.json.encode(manifest.tables).decode().replace("'", "''")
-    # pg_restore leaves an empty search path behind.
-    setting = f"SELECT set_config('agent_engines.expected', '{expected}', true);"
-    return "\n".join(["", "RESET search_path;", setting, f"{queries()['check_restored']};", "COMMIT;", ""])
+    lines = [
+        # pg_restore leaves an empty search path behind.
+        "RESET search_path;",
+        f"SELECT set_config('agent_engines.expected', '{expected}', true);",
+        f"{queries()['check_restored']};",
+        *([] if bus_kept else [f"{queries()['forget_news']};"]),
+        "COMMIT;",
+    ]
+    return "\n".join(["", *lines, ""])
 
 
 async def _all_of(stream: asyncio.StreamReader | None) -> bytes:

@@ -60,3 +60,12 @@ BEGIN
     END LOOP;
 END
 $check$;
+
+-- name: forget_news
+-- why: the bus of a restored ledger is empty: what was on it has to be sent again at once, not after the longest timeout
+-- Ten years before its submission: older than any patience, and still in order.
+UPDATE tasks t
+SET updated_at = t.submitted_at - interval '10 years'
+WHERE t.status IN ('queued', 'running')
+    AND t.next_run_at IS NULL
+    AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id);
