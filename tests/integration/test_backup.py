@@ -11,17 +11,20 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import msgspec
 import nats
 import pytest
 
+from agent_engines.adapters.backup import make as make_module
 from agent_engines.adapters.backup.make import described, make_backup
 from agent_engines.adapters.backup.manifest import DUMP, MANIFEST, Bus, Manifest
 from agent_engines.adapters.backup.restore import checked, restore_backup
 from agent_engines.adapters.backup.verify import verify_backup
 from agent_engines.adapters.embedded import Endpoints
+from agent_engines.adapters.embedded.process_identity import command_lines
 from agent_engines.adapters.jetstream.bus import JetStreamBus
 from agent_engines.adapters.jetstream.streams import Limits
 from agent_engines.adapters.postgres.migrate import migrate
@@ -114,20 +117,17 @@ async def test_what_is_backed_up_comes_back(ledger_url: str, other_url: str, tmp
 
 
 async def test_rows_that_arrive_during_the_dump_are_in_neither_count_nor_dump(
-    ledger_url: str, other_url: str, tmp_path: Path
+    ledger_url: str, other_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts and dump are of one moment: pg_dump is held back until more rows are committed."""
-    await run(ledger_url, "CREATE SCHEMA aside; CREATE TABLE aside.slow (n int)")
-    blocker = await asyncpg.connect(ledger_url, ssl=False)
-    try:
-        async with blocker.transaction():
-            await blocker.execute("LOCK TABLE aside.slow")
-            making = asyncio.create_task(make(ledger_url, tmp_path / "backup"))
-            await waiting_dump(blocker)
-            await run(ledger_url, "INSERT INTO agents (name) VALUES ('late')")
-        manifest = await making
-    finally:
-        await blocker.close()
+    """Counts and dump are of one moment: a row is committed after the counting and before pg_dump starts."""
+    dump = make_module._dump
+
+    async def after_one_more(*arguments: Any) -> None:
+        await run(ledger_url, "INSERT INTO agents (name) VALUES ('late')")
+        await dump(*arguments)
+
+    monkeypatch.setattr(make_module, "_dump", after_one_more)
+    manifest = await make(ledger_url, tmp_path / "backup")
     assert manifest.tables["agents"] == 2
     await restore(other_url, tmp_path / "backup")
     assert await ask(other_url, "SELECT count(*) FROM agents") == 2
@@ -166,10 +166,9 @@ async def test_a_killed_backup_is_no_backup_and_the_next_one_cleans_up(ledger_ur
             manifest, faults = await verify_backup(draft)
             assert manifest is None
             assert len(faults) == 1
-        left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'engines-backup'"
-        async with asyncio.timeout(20):
-            while await ask(ledger_url, left):
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(20):
+                while any(str(draft) in " ".join(arguments) for arguments in command_lines().values()):
+                    await asyncio.sleep(0.02)
     finally:
         await blocker.close()
     await make(ledger_url, out)
