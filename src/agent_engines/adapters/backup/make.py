@@ -26,7 +26,7 @@ from .programs import Programs, find_programs, major_of, run
 
 LOCK_WAIT_MS = 30_000
 COMPRESSION = "1"
-"""zlib's fastest: a third of the time of the default, for a file a tenth larger (docs/adr/0033)."""
+"""zlib's fastest: half of the default's CPU, for a file a sixth larger (docs/adr/0033)."""
 HASHED_BYTES = 1024 * 1024
 ELSEWHERE = ("--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces")
 """What belongs to the server the data was on, not to the data."""
