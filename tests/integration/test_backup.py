@@ -145,6 +145,29 @@ async def waiting_dump(connection: asyncpg.Connection) -> None:
             await asyncio.sleep(0.02)
 
 
+def processes_with(text: str) -> list[int]:
+    """Those whose arguments, which everybody can read, contain it."""
+    return [pid for pid, arguments in command_lines().items() if any(text in argument for argument in arguments)]
+
+
+async def test_an_interrupted_backup_leaves_nothing(ledger_url: str, tmp_path: Path) -> None:
+    """Ctrl-C cancels: pg_dump is ended and the draft removed."""
+    await run(ledger_url, "CREATE SCHEMA aside; CREATE TABLE aside.slow (n int)")
+    blocker = await asyncpg.connect(ledger_url, ssl=False)
+    try:
+        async with blocker.transaction():
+            await blocker.execute("LOCK TABLE aside.slow")
+            making = asyncio.create_task(make(ledger_url, tmp_path / "backup"))
+            await waiting_dump(blocker)
+            making.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await making
+            assert list(tmp_path.iterdir()) == []
+            assert not processes_with(str(tmp_path))
+    finally:
+        await blocker.close()
+
+
 async def test_a_killed_backup_is_no_backup_and_the_next_one_cleans_up(ledger_url: str, tmp_path: Path) -> None:
     """kill -9 while pg_dump works: no directory of that name, a draft that verify refuses, no pg_dump left running."""
     out = tmp_path / "backup"
@@ -159,15 +182,18 @@ async def test_a_killed_backup_is_no_backup_and_the_next_one_cleans_up(ledger_ur
                 stderr=asyncio.subprocess.DEVNULL,
             )
             await waiting_dump(blocker)
+            [draft] = tmp_path.iterdir()
+            password = ledger_url.split(":")[2].split("@", maxsplit=1)[0]
+            assert processes_with(str(draft))
+            assert not processes_with(password)
             process.send_signal(signal.SIGKILL)
             await process.wait()
-            [draft] = tmp_path.iterdir()
             assert draft.name.startswith(".backup.partial-")
             manifest, faults = await verify_backup(draft)
             assert manifest is None
             assert len(faults) == 1
             async with asyncio.timeout(20):
-                while any(str(draft) in " ".join(arguments) for arguments in command_lines().values()):
+                while processes_with(str(draft)):
                     await asyncio.sleep(0.02)
     finally:
         await blocker.close()

@@ -38,17 +38,18 @@ async def ledger_to_read(session: Session) -> AsyncGenerator[Ledger]:
         return
     directory = _directory(session)
     running = read_endpoints(session.config)
-    if not has_postgres_data(directory) and not running:
+    if has_postgres_data(directory):
+        try:
+            async with postgres_alone(directory) as url:
+                yield Ledger(url, str(directory))
+                return
+        except DataInUse:
+            if not running.get("postgres_url"):
+                raise
+    elif not running.get("postgres_url"):
         raise ConfigurationError(
             [f"there is no installation in {directory}: name one with --data-dir, or a server with POSTGRES_URL"]
         )
-    try:
-        async with postgres_alone(directory) as url:
-            yield Ledger(url, str(directory))
-            return
-    except DataInUse:
-        if not running.get("postgres_url"):
-            raise
     yield Ledger(running["postgres_url"], str(directory), running.get("nats_url"))
 
 
