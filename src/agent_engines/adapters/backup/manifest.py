@@ -58,7 +58,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
             content = path.read_bytes()
         except FileNotFoundError:
             what = (
-                "is not there" if not directory.exists() else f"has no {MANIFEST}: it is no backup, or not a whole one"
+                "is not there: name a directory that `engines backup` made"
+                if not directory.exists()
+                else f"has no {MANIFEST}: it is no backup, or not a whole one"
             )
             raise BackupFailed(f"{directory} {what}") from None
         except OSError as error:
