@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,30 @@ def destroy(running: System) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     running.process.wait()
-    home = running.data_dir / "postgres.home"
+    remove(running.data_dir)
+
+
+def remove(data_dir: Path) -> None:
+    """With PostgreSQL's data, which is elsewhere when we are root."""
+    home = data_dir / "postgres.home"
     if home.exists():
         shutil.rmtree(home.read_text().strip())
-    shutil.rmtree(running.data_dir, ignore_errors=True)
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
-def test_a_restored_system_ends_every_task_exactly_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def places(tmp_path: Path) -> Iterator[Path]:
+    """Where the two installations are; nothing of them is left."""
+    yield tmp_path
+    for name in ("first", "second"):
+        remove(tmp_path / name)
+
+
+def test_a_restored_system_ends_every_task_exactly_once(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Finished tasks keep their outcomes to the byte and do not run again; running, queued and planned ones end once."""
-    diary, out = tmp_path / "diary", str(tmp_path / "backup")
+    diary, out = places / "diary", str(places / "backup")
     options, environment = ["--engine", "diary:engine"], {"DIARY_FILE": str(diary)}
-    with system(tmp_path / "first", *options, environment=environment) as first:
+    with system(places / "first", *options, environment=environment) as first:
         with first.http() as http:
             ended = submit(http, "note", 20) + submit(http, "never", 2) + submit(http, "unlucky", 2)
             # Four run, the others wait on the bus, the last two for their time.
@@ -67,9 +81,9 @@ def test_a_restored_system_ends_every_task_exactly_once(tmp_path: Path, capsys: 
         assert main(["restore", "--from", out, "--data-dir", str(first.data_dir), "--force"]) == 1
         assert "engines are running there" in capsys.readouterr().err
         destroy(first)
-    assert main(["restore", "--from", out, "--data-dir", str(tmp_path / "second"), "--json"]) == 0
+    assert main(["restore", "--from", out, "--data-dir", str(places / "second"), "--json"]) == 0
     Path(f"{diary}.open").touch()
-    with system(tmp_path / "second", *options, environment=environment) as second:
+    with system(places / "second", *options, environment=environment) as second:
         wait_until(lambda: not ask(second, OPEN), "every task has ended")
         after = ask(second, DIGEST, ended)
         results = ask(second, "SELECT task_id, status FROM task_results")
