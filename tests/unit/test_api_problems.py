@@ -83,7 +83,14 @@ def test_what_cannot_be_written_as_utf8_is_replaced() -> None:
 
 def test_every_public_error_is_in_the_table_or_is_a_fault_of_ours() -> None:
     """A new error must be given a status on purpose."""
-    faults = {"AgentEnginesError", "TaskFailed", "ContractViolation", "ConfigurationError", "EmbeddedServerError"}
+    faults = {
+        "AgentEnginesError",
+        "TaskFailed",
+        "ContractViolation",
+        "ConfigurationError",
+        "EmbeddedServerError",
+        "BackupFailed",
+    }
     for name, error in vars(errors).items():
         if isinstance(error, type) and issubclass(error, AgentEnginesError) and name not in faults:
             kind = PROBLEMS.get(error)

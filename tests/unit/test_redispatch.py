@@ -18,6 +18,7 @@ from agent_engines.ports.ledger import DecisionFilter, Verdict
 from agent_engines.runtime import redispatch
 from agent_engines.runtime.outcomes import decode_outcomes
 from agent_engines.runtime.recorder import broadcast
+from agent_engines.runtime.redispatch import STRANDED_SECONDS
 from routing_house import RoutingHouse, settle, until
 
 
@@ -258,6 +259,23 @@ async def test_a_task_without_news_is_sent_again_after_the_patience_is_over() ->
         await _live(house, 40)
         (again,) = await house.queued("a")
         assert (again.generation, again.attempt) == (2, 1)
+
+
+async def test_all_that_is_stranded_is_sent_again_at_one_look() -> None:
+    """After a restore that is everything that was open: at one batch each look a hundred thousand would take 83 minutes."""
+    async with RoutingHouse() as house:
+        await house.beat("a", load=Load(slots=1000))
+        for _ in range(900):
+            await house.submit()
+        await house.queued("a")
+        await house.redispatcher.start()
+        await _live(house, house.redispatcher.patience_seconds + STRANDED_SECONDS)
+        again: list[TaskMessage] = []
+        async with asyncio.timeout(5):
+            while len(again) < 900:
+                await settle()
+                again.extend(await house.queued("a"))
+        assert {message.generation for message in again} == {2}
 
 
 async def test_a_task_that_waits_its_turn_is_not_taken_for_lost() -> None:

@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench:app", "Throughput and latency of this installation."),
     "chaos": ("chaos:app", "Harm a system under load and prove that nothing was lost."),
     "db": ("database:app", "Bring the database schema up, or show where it is."),
+    "backup": ("backup:app", "Make a whole backup while all goes on, or verify one."),
+    "restore": ("restore:app", "Bring a backup back into an empty place."),
     "config": ("settings:app", "Effective settings and where they come from."),
 }
 

@@ -84,41 +84,66 @@ def command(
     """Register `work(session, ...)` as a command with the shared options; a coroutine is run to its end."""
 
     def register(work: Callable[..., Any]) -> Callable[..., Any]:
-        def run(**given: Any) -> Any:
-            session = Session(json=given.pop("json_output"), url=given.pop("url"), data_dir=given.get("data_dir"))
-            given.pop("debug")
-            try:
-                outcome = work(session, **given)
-                result = _finished(outcome) if asyncio.iscoroutine(outcome) else outcome
-                sys.stdout.flush()
-                return result
-            except BrokenPipeError:
-                # Whoever read our output has left (`engines tasks list | head`): nothing is wrong, and nobody listens.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return None
-
-        own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
-        shared = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-            for key, (kind, default) in _SHARED.items()
-        ]
-        # Typer reads parameters from the signature; these are the command's own and then the shared ones.
-        described: Any = run
-        described.__signature__ = inspect.Signature([*own, *shared])
-        described.__annotations__ = {one.name: one.annotation for one in [*own, *shared]}
-        described.__doc__ = work.__doc__
-        described.__name__ = work.__name__
-        app.command(name, epilog=epilog)(run)
+        app.command(name, epilog=epilog)(_with_shared_options(work))
         return work
 
     return register
 
 
-def group(help_text: str) -> typer.Typer:
-    """An empty group of commands."""
+def without_subcommand(app: typer.Typer) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register `work(session, ...)` as what the group itself does when none of its commands is named."""
+
+    def register(work: Callable[..., Any]) -> Callable[..., Any]:
+        run = _with_shared_options(work)
+
+        def unless_named(context: typer.Context, **given: Any) -> Any:
+            return run(**given) if context.invoked_subcommand is None else None
+
+        described: Any = unless_named
+        own = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        signature = inspect.signature(run)
+        described.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])
+        described.__annotations__ = {"context": typer.Context, **run.__annotations__}
+        described.__doc__ = work.__doc__
+        app.callback(invoke_without_command=True)(unless_named)
+        return work
+
+    return register
+
+
+def _with_shared_options(work: Callable[..., Any]) -> Callable[..., Any]:
+    def run(**given: Any) -> Any:
+        session = Session(json=given.pop("json_output"), url=given.pop("url"), data_dir=given.get("data_dir"))
+        given.pop("debug")
+        try:
+            outcome = work(session, **given)
+            result = _finished(outcome) if asyncio.iscoroutine(outcome) else outcome
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            # Whoever read our output has left (`engines tasks list | head`): nothing is wrong, and nobody listens.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+
+    own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
+    shared = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+        for key, (kind, default) in _SHARED.items()
+    ]
+    # Typer reads parameters from the signature; these are the command's own and then the shared ones.
+    described: Any = run
+    described.__signature__ = inspect.Signature([*own, *shared])
+    described.__annotations__ = {one.name: one.annotation for one in [*own, *shared]}
+    described.__doc__ = work.__doc__
+    described.__name__ = work.__name__
+    return run
+
+
+def group(help_text: str, *, show_help: bool = True) -> typer.Typer:
+    """An empty group of commands; without arguments it shows its help, unless it does something by itself."""
     return typer.Typer(
         help=help_text,
-        no_args_is_help=True,
+        no_args_is_help=show_help,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -15,7 +15,8 @@ AgentEnginesError
 ├── TaskFailed                the task ended in another state than success
 ├── ContractViolation         a handler or plug-in broke its promise
 ├── ConfigurationError        a setting is wrong: names the variable, the value, the allowed range
-└── EmbeddedServerError       an embedded server cannot run here: names what is missing
+├── EmbeddedServerError       an embedded server cannot run here: names what is missing
+└── BackupFailed              a backup cannot be made, read or restored: names the fault and the way out
 
 Handlers raise two more, which are messages to the runtime rather than faults:
 RetryLater (try this task again, optionally after a delay) and PermanentFailure (never try it again).
@@ -106,6 +107,10 @@ class ConfigurationError(AgentEnginesError):
 
 class EmbeddedServerError(AgentEnginesError):
     """An embedded server could not be started; the message says what is missing and what to do."""
+
+
+class BackupFailed(AgentEnginesError):
+    """A backup could not be made, read or restored; nothing was changed. The message says what to do."""
 
 
 class RetryLater(Exception):

@@ -256,15 +256,22 @@ class Redispatcher:
     async def _follow_stranded(self) -> None:
         while True:
             await self._clock.sleep(STRANDED_SECONDS)
-            if len(self._held) >= MAX_HELD or not self._fleet.heard_from or not self._options.leads():
-                continue
-            older_than = self._clock.now() - self.patience_seconds
-            # What nobody may do now is best off where it is: taken, it would only make the dispatch that waits stale.
-            kinds = [kind for kind in await self._ledger.tasks.stranded_kinds(older_than) if self._fleet.takes(kind)]
-            stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
-            if stranded:
-                self._log.warning("Tasks without news are sent again", tasks=len(stranded))
-                await self.send(stranded, reason="stranded")
+            # After a restore everything that was open is stranded: batch after batch, not one batch each look.
+            while await self._send_stranded() == CLAIM:
+                pass
+
+    async def _send_stranded(self) -> int:
+        """How many were claimed."""
+        if len(self._held) >= MAX_HELD or not self._fleet.heard_from or not self._options.leads():
+            return 0
+        older_than = self._clock.now() - self.patience_seconds
+        # What nobody may do now is best off where it is: taken, it would only make the dispatch that waits stale.
+        kinds = [kind for kind in await self._ledger.tasks.stranded_kinds(older_than) if self._fleet.takes(kind)]
+        stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
+        if stranded:
+            self._log.warning("Tasks without news are sent again", tasks=len(stranded))
+            await self.send(stranded, reason="stranded")
+        return len(stranded)
 
     @property
     def patience_seconds(self) -> float:

@@ -70,7 +70,7 @@ class Child:
                     group=account.gid if account else None,
                     extra_groups=[] if account else None,
                     # Runs after the change of user, which would clear the flag.
-                    preexec_fn=_die_with_parent(command.orphan_signal),  # noqa: PLW1509  it takes no lock
+                    preexec_fn=die_with_parent(command.orphan_signal),  # noqa: PLW1509  it takes no lock
                 )
         except (OSError, subprocess.SubprocessError) as error:
             raise EmbeddedServerError(f"cannot start {command.argv[0]}: {error}") from error
@@ -135,7 +135,8 @@ class Child:
             self._ended.set_result(code)
 
 
-def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn`: the child gets this signal when the thread that started it ends. None where the system has no such thing."""
     libc, parent = _libc, os.getpid()
     if libc is None:
         return None

@@ -9,6 +9,10 @@ from pathlib import Path
 from agent_engines.domain.errors import EmbeddedServerError
 
 
+class DataInUse(EmbeddedServerError):
+    """Another process holds the lock of this data directory."""
+
+
 class DataLock:
     """Held from `take` to `release`; the system releases it when we die, however that happens."""
 
@@ -21,7 +25,7 @@ class DataLock:
         return self._descriptor is not None
 
     def take(self) -> None:
-        """Raises EmbeddedServerError naming the process that holds it."""
+        """Raises DataInUse naming the process that holds it, EmbeddedServerError."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -31,7 +35,7 @@ class DataLock:
         except OSError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise EmbeddedServerError(
+            raise DataInUse(
                 f"{self._path.parent} is already in use by process {holder}; stop it or choose another --data-dir"
             ) from None
         os.ftruncate(descriptor, 0)

@@ -120,7 +120,8 @@ class PostgresServer:
         if found != str(self._binaries.major):
             raise EmbeddedServerError(
                 f"the data in {self._data} was written by PostgreSQL {found}, but {self._binaries.major} is installed; "
-                "make an `engines backup` with the old installation and `engines restore` it into a new directory"
+                "`engines backup --out B --data-dir D` with the old installation, then `engines restore --from B` into a "
+                "new --data-dir with this one"
             )
 
     async def _initialise(self) -> None:

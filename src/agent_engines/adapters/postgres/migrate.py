@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from io import StringIO
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from alembic.script import ScriptDirectory
 
 from agent_engines.domain.errors import Unavailable
 
-from .pool import AWAY, REFUSED, connection_options, refused, unreachable
+from .pool import AWAY, unreachable
 from .queries import queries
+from .single_connection import connect_once, disconnect
 
 LOCK_SECONDS = 2
 ATTEMPTS = 10
@@ -34,7 +34,7 @@ class MigrationStatus(msgspec.Struct, frozen=True):
 async def migrate(dsn: str, *, to: str = "head") -> MigrationStatus:
     """Run what is pending, all or nothing; to a revision or "base" it also goes down. Raises Unavailable, ConfigurationError."""
     for _ in range(ATTEMPTS):
-        connection = await _connect(dsn)
+        connection = await connect_once(dsn)
         try:
             return await _migrate(connection, to)
         except asyncpg.LockNotAvailableError:
@@ -42,7 +42,7 @@ async def migrate(dsn: str, *, to: str = "head") -> MigrationStatus:
         except AWAY as error:
             raise unreachable(dsn, error) from error
         finally:
-            await _disconnect(connection)
+            await disconnect(connection)
     raise Unavailable(
         "another migration holds the lock, or a table is in use for too long: try again in a quiet minute"
     )
@@ -50,27 +50,27 @@ async def migrate(dsn: str, *, to: str = "head") -> MigrationStatus:
 
 async def status(dsn: str) -> MigrationStatus:
     """Raises Unavailable, ConfigurationError."""
-    connection = await _connect(dsn)
+    connection = await connect_once(dsn)
     try:
-        return revisions_from(await _current(connection))
+        return revisions_from(await current_revision(connection))
     except AWAY as error:
         raise unreachable(dsn, error) from error
     finally:
-        await _disconnect(connection)
+        await disconnect(connection)
 
 
 async def _migrate(connection: asyncpg.Connection, to: str) -> MigrationStatus:
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         await connection.execute(queries()["migration_lock"])
-        current = await _current(connection)
+        current = await current_revision(connection)
         if current is None:
             # Left empty by a way down; the rendered way up creates it.
             await connection.execute("DROP TABLE IF EXISTS alembic_version")
         script = render(current, to)
         if script:
             await connection.execute(script)
-        return revisions_from(await _current(connection))
+        return revisions_from(await current_revision(connection))
 
 
 def render(current: str | None, to: str) -> str:
@@ -89,6 +89,13 @@ def render(current: str | None, to: str) -> str:
     return out.getvalue()
 
 
+def newest_revision() -> str:
+    """Where this program would take a database."""
+    head = _scripts().get_current_head()
+    assert head is not None, "the package has at least one migration"
+    return head
+
+
 def _config(out: StringIO | None = None) -> Config:
     config = Config(output_buffer=out)
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
@@ -102,31 +109,14 @@ def _scripts() -> ScriptDirectory:
 
 def revisions_from(current: str | None) -> MigrationStatus:
     """Where a database at this revision is, and what it lacks."""
-    scripts = _scripts()
-    head = scripts.get_current_head()
-    assert head is not None, "the package has at least one migration"
-    revisions = sorted(script.revision for script in scripts.walk_revisions())
-    return MigrationStatus(current, head, [name for name in revisions if current is None or name > current])
+    revisions = sorted(script.revision for script in _scripts().walk_revisions())
+    return MigrationStatus(
+        current, newest_revision(), [name for name in revisions if current is None or name > current]
+    )
 
 
-async def _current(connection: asyncpg.Connection) -> str | None:
+async def current_revision(connection: asyncpg.Connection) -> str | None:
+    """None when nothing was ever migrated."""
     if not await connection.fetchval(queries()["schema_version"]):
         return None
     return await connection.fetchval(queries()["schema_revision"])
-
-
-async def _connect(dsn: str) -> asyncpg.Connection:
-    try:
-        return await asyncpg.connect(dsn, **connection_options(dsn))
-    except (*REFUSED, ValueError) as error:
-        raise refused(dsn, error) from error
-    except AWAY as error:
-        raise unreachable(dsn, error) from error
-
-
-async def _disconnect(connection: asyncpg.Connection) -> None:
-    try:
-        async with asyncio.timeout(LOCK_SECONDS):
-            await connection.close()
-    except AWAY:
-        connection.terminate()
