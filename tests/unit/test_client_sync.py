@@ -13,9 +13,8 @@ from agent_engines.client import ClientOptions, SyncClient
 from agent_engines.client.client import Client
 from agent_engines.client.handle import TaskHandle
 from agent_engines.client.sync import SyncTaskHandle
-from agent_engines.client.transport import Unreachable
 from agent_engines.domain.decisions import DecisionContext, Recommendation
-from agent_engines.domain.errors import AgentEnginesError, QueueFull
+from agent_engines.domain.errors import AgentEnginesError, QueueFull, Unreachable
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
 from agent_engines.ports.service import TaskEvent

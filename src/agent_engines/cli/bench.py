@@ -20,10 +20,9 @@ from agent_engines.adapters.embedded.endpoints import Endpoints
 from agent_engines.bootstrap.connect import bus_security
 from agent_engines.client.http_transport import HttpTransport
 from agent_engines.client.options import ClientOptions
-from agent_engines.client.transport import Unreachable
 from agent_engines.config import Config
 from agent_engines.config.client_url import ENDPOINTS_FILE, client_url
-from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, NotFound
+from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, NotFound, Unreachable
 from agent_engines.domain.tasks import TaskRequest
 from agent_engines.public.client import Client
 from agent_engines.testing.bench.durability import durability

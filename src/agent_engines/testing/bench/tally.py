@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent_engines.client.transport import Unreachable
 from agent_engines.domain.errors import (
     AgentEnginesError,
     BudgetSpent,
@@ -17,6 +16,7 @@ from agent_engines.domain.errors import (
     QueueFull,
     TooLarge,
     Unavailable,
+    Unreachable,
 )
 from agent_engines.domain.percentiles import percentile
 from agent_engines.domain.tasks import TaskStatus
