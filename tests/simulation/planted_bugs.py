@@ -31,9 +31,9 @@ from agent_engines.testing.simulation.world import Planted
 class AcksBeforeCommit(Recorder):
     """Acknowledges reports before they are in the ledger: a crash in between loses them."""
 
-    async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery]) -> None:
+    async def _record(self, inbox: ReportInbox, batch: list[ReportDelivery], *, again: bool) -> None:
         await inbox.ack(batch)
-        await super()._record(inbox, batch)
+        await super()._record(inbox, batch, again=again)
 
 
 class _OtherWorker(Engine):

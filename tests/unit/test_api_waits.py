@@ -76,9 +76,9 @@ async def test_answers_stop_growing_and_say_so() -> None:
         ({"task_ids": [UNKNOWN], "wait": "5"}, "wait"),
         ({"task_ids": [UNKNOWN], "wait": True}, "wait"),
         ({"task_ids": [UNKNOWN], "wait": None}, "wait"),
-        ({"wait": 1}, None),
-        ({"task_ids": [UNKNOWN], "tasks": []}, None),
-        ([UNKNOWN], None),
+        ({"wait": 1}, "task_ids"),
+        ({"task_ids": [UNKNOWN], "tasks": []}, "tasks"),
+        ([UNKNOWN], "body"),
     ],
 )
 async def test_what_is_no_question_is_refused_by_name(house: House, body: Any, field: str | None) -> None:
