@@ -39,7 +39,7 @@ demo: $(STAMPS)/base  ## the whole system on real embedded servers does its main
 	@$(RUN) demo $(if $(KEEP),--keep) $(ARGS)
 
 test: $(STAMPS)/dev  ## the whole test suite against the same real servers
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMPS)/dev  ## style, types, import contracts, size budgets
 	@$(BIN)/ruff check src tests scripts benchmarks

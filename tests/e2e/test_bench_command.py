@@ -52,6 +52,8 @@ async def test_an_interruption_ends_it_and_tells_what_was_measured(fleet: System
     """Ctrl-C in the middle of the first load, over the bus: a table, exit code 130, nothing sent any more."""
     command = [sys.executable, "-m", "agent_engines.cli", "bench", "--task-type", "test", "--seconds", "300"]
     environment = {**os.environ, "ENGINES_URL": fleet.url, "ENGINES_DATA_DIR": str(fleet.data_dir)}
+    # In the background of a shell it is ignored, by us and by whom we start.
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--over", "nats", "--outstanding", "1"],
         env=environment,
@@ -59,6 +61,7 @@ async def test_an_interruption_ends_it_and_tells_what_was_measured(fleet: System
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, heeded)
     # One after the other, so many take longer than the warm-up lasts.
     while await marked(fleet, "test") < 250:
         assert process.poll() is None

@@ -11,7 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
+from test_postgres_ledger import entry, final
 
 from agent_engines.adapters.postgres.evidence import LedgerEvidence
 from agent_engines.adapters.postgres.ledger import PostgresLedger
@@ -19,6 +21,7 @@ from agent_engines.adapters.postgres.migrate import migrate
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.testing.chaos import Load, Nemesis, verdict
+from agent_engines.testing.chaos.engine import STARTS
 from agent_engines.testing.chaos.run import Options, Run
 from agent_engines.testing.chaos.runner import SKIPPED, abilities, chosen, reports
 from agent_engines.testing.chaos.scenarios import Needs
@@ -94,6 +97,25 @@ async def test_an_end_without_its_task_does_not_count(place: Place) -> None:
     await record(place, [task_id])
     found = await verdict("half", place, load, Nemesis(place, Random(1)), settle=0.5, alone=False)
     assert (found.recorded, found.lost) == (1, 1)
+
+
+async def test_what_ran_although_its_acceptance_was_never_heard_of_has_its_start(place: Place) -> None:
+    """The commit was done and the router killed before it could answer: the row is ours, and so is the handler's note."""
+    load = Load(place.url, Random(1), prefix="run")
+    ledger = await PostgresLedger.connect(place.endpoints["postgres_url"], pool_min=1, pool_max=1)
+    try:
+        await ledger.tasks.accept([entry("t-1", metadata={"nonce": "run-7"})])
+        end = msgspec.structs.replace(final("t-1"), result=msgspec.Raw(b'{"token":"once"}'))
+        await ledger.tasks.record([end])
+    finally:
+        await ledger.close()
+    start = {"task_id": "t-1", "attempt": 1, "where": "1", "at": 1.0, "token": "once"}
+    (place.data_dir / STARTS).write_text(json.dumps(start) + "\n")
+    found = await verdict("unheard", place, load, Nemesis(place, Random(1)), settle=0.5, alone=False)
+    assert [one.rule for one in found.violations] == ["from nowhere"], "this load never asked for it"
+    (place.data_dir / STARTS).write_text("")
+    found = await verdict("unheard", place, load, Nemesis(place, Random(1)), settle=0.5, alone=False)
+    assert {one.rule for one in found.violations} == {"from nowhere", "success without work"}
 
 
 async def test_all_rows_are_read_however_many_there_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,9 @@ async def verdict(
     rows = [_row(row) for row in found]
     executions = await asyncio.to_thread(starts, system.data_dir)
     mine = set(ids)
-    noted = None if executions is None else [one for one in executions if alone or one.task_id in mine]
+    # Rows of ours may be more than was accepted: a commit whose answer never came back runs as well.
+    judged = mine | {row.task_id for row in rows}
+    noted = None if executions is None else [one for one in executions if alone or one.task_id in judged]
     history = History(calls=load.calls, rows=rows, executions=noted)
     keys = Counter(row.key for row in rows if row.key is not None)
     counted = Verdict(
