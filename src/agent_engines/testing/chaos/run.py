@@ -97,14 +97,14 @@ class Run:
         harm = self.nemesis.kill_some(list(names), self.options.faults, pause)
         await self.under_load(harm, seconds=self.options.faults * (sum(pause) / 2 + 1.5))
 
-    async def verdict(self, expected: set[str]) -> Verdict:
-        """Every task ended, each in one of the `expected` ways."""
+    async def verdict(self, expected: set[str], *, patience: float = 0.0) -> Verdict:
+        """Every task ended, each in one of the `expected` ways; `patience`: seconds it may take beyond the usual."""
         found = await verdict(
             self.name,
             self.system,
             self.load,
             self.nemesis,
-            settle=SETTLE_SECONDS + self.options.lease_seconds,
+            settle=SETTLE_SECONDS + self.options.lease_seconds + patience,
             seed=self.options.seed,
             alone=False,
         )

@@ -190,6 +190,11 @@ def _one_in_a_hundred(n: int, rng: Random) -> Task:
     return {**made, "task_type": "poison"} if n % 100 == 50 and n < 1000 else made
 
 
+POISON_SECONDS = 30.0
+"""What one poisonous task may take beyond the rest: it ends its process four times, each time the process starts anew, and an
+agent whose tasks die in series rests in between."""
+
+
 async def _poison(run: Run) -> Verdict:
     """One in a hundred kills its process: a dead letter with a reason; all others succeed. After a fix so do they."""
     await run.under_load(asyncio.sleep(1.0), seconds=max(1.0, run.options.tasks / 100))
@@ -198,7 +203,7 @@ async def _poison(run: Run) -> Verdict:
         for nonce, task_id in run.load.accepted.items()
         if _one_in_a_hundred(_number(nonce), Random(0))["task_type"] == "poison"
     ]
-    found = await run.verdict(SUCCESS | {"dead_letter"})
+    found = await run.verdict(SUCCESS | {"dead_letter"}, patience=POISON_SECONDS * len(poisonous))
     run.more["poison"] = len(poisonous)
     if found.statuses.get("dead_letter", 0) != len(poisonous):
         run.problems.append(f"{len(poisonous)} tasks were poison, ends are {found.statuses}")
