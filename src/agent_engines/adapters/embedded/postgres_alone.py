@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,11 +20,9 @@ from .log_files import LogFiles
 from .passwords import Passwords
 from .postgres_server import PostgresServer
 from .private_files import data_directory
-from .server import Place
+from .server import Place, until_ready
 
-READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
-PROBE_PAUSE = 0.02
 
 
 @asynccontextmanager
@@ -87,11 +84,6 @@ def _describe(directory: Path, ports_file: Path) -> tuple[PostgresServer, PortBo
 
 async def _serves(server: PostgresServer, child: Child) -> bool:
     try:
-        async with asyncio.timeout(READY_SECONDS):
-            while child.running:
-                if await server.ready(child.pid):
-                    return True
-                await asyncio.sleep(PROBE_PAUSE)
+        return await until_ready(server, child)
     except TimeoutError:
         return False
-    return False

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .child import Command
+from .child import Child, Command
 from .free_ports import LOOPBACK
 
 USER = "ae"
 PROBE_SECONDS = 2.0
+READY_SECONDS = 60.0
+PROBE_PAUSE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,13 @@ async def converse(port: int, request: bytes, until: bytes) -> bytes:
                 writer.close()
     except (OSError, TimeoutError, asyncio.LimitOverrunError):
         return b""
+
+
+async def until_ready(server: Server, child: Child) -> bool:
+    """True once it is ready, False when it ended first. Raises TimeoutError after READY_SECONDS."""
+    async with asyncio.timeout(READY_SECONDS):
+        while child.running:
+            if await server.ready(child.pid):
+                return True
+            await asyncio.sleep(PROBE_PAUSE)
+    return False

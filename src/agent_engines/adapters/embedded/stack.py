@@ -31,11 +31,9 @@ from .postgres_home import remove_home
 from .postgres_server import PostgresServer
 from .private_files import data_directory, write_private
 from .restart_pause import RestartPause
-from .server import Place, Server
+from .server import PROBE_PAUSE, READY_SECONDS, Place, Server, until_ready
 from .valkey_server import ValkeyServer
 
-READY_SECONDS = 60.0
-PROBE_PAUSE = 0.02
 STOP_SECONDS = 10.0
 TRIM_SECONDS = 60.0
 PORT_ATTEMPTS = 3
@@ -202,15 +200,11 @@ class EmbeddedServers:
     async def _serves(self, server: Server, child: Child) -> bool:
         """True once it is ready; False, with the process gone, when it ended or took too long."""
         try:
-            async with asyncio.timeout(READY_SECONDS):
-                while child.running:
-                    if await server.ready(child.pid):
-                        return True
-                    await asyncio.sleep(PROBE_PAUSE)
+            return await until_ready(server, child)
         except TimeoutError:
             self._log.error("A server did not become ready", server=server.name, seconds=READY_SECONDS)
             await child.stop(grace=1.0)
-        return False
+            return False
 
     async def _answers(self, server: Server) -> bool:
         pid = self._kept[server.name].pid

@@ -6,7 +6,6 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,8 +14,9 @@ import asyncpg
 from agent_engines.domain.preflight.finding import Unread
 
 from .migrate import revisions_from
-from .pool import AWAY, REFUSED, connection_options, refused, unreachable
+from .pool import AWAY, unreachable
 from .queries import queries
+from .single_connection import connect_once, disconnect
 
 QUERY_SECONDS = 2.0
 NUMBERS = frozenset(
@@ -56,40 +56,25 @@ Reader = Callable[[asyncpg.Connection, Facts], Awaitable[None]]
 async def read_postgres(dsn: str, facts: Facts) -> None:
     """Fill in what rules ask about (domain/preflight/postgres.py). Raises Unavailable, ConfigurationError; what was read stays."""
     facts["our.sslmode"] = parse_qs(urlsplit(dsn).query).get("sslmode", ["prefer"])[-1]
-    connection = await _connected(dsn)
+    connection = await connect_once(dsn)
     try:
         for read, names in READERS:
             await _guarded(connection, facts, read, names)
     except AWAY as error:
         raise unreachable(dsn, error) from error
     finally:
-        await _leave(connection)
+        await disconnect(connection)
 
 
 async def read_list(dsn: str, name: str) -> list[dict[str, Any]]:
     """Rows of one of LISTS, every value plain. Raises Unavailable, ConfigurationError, asyncpg.PostgresError (no right)."""
-    connection = await _connected(dsn)
+    connection = await connect_once(dsn)
     try:
         return [dict(row) for row in await connection.fetch(queries()[LISTS[name]], timeout=QUERY_SECONDS)]
     except AWAY as error:
         raise unreachable(dsn, error) from error
     finally:
-        await _leave(connection)
-
-
-async def _connected(dsn: str) -> asyncpg.Connection:
-    try:
-        return await asyncpg.connect(dsn, **connection_options(dsn))
-    except (*REFUSED, ValueError) as error:
-        raise refused(dsn, error) from error
-    except AWAY as error:
-        raise unreachable(dsn, error) from error
-
-
-async def _leave(connection: asyncpg.Connection) -> None:
-    with suppress(*AWAY):
-        await connection.close(timeout=1.0)
-    connection.terminate()
+        await disconnect(connection)
 
 
 async def _guarded(connection: asyncpg.Connection, facts: Facts, read: Reader, names: tuple[str, ...]) -> None:

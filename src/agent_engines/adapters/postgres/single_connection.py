@@ -1,4 +1,4 @@
-"""One connection outside of any pool: for migrations, backups and restores."""
+"""One connection outside of any pool: for migrations, backups, restores and inspections."""
 
 from __future__ import annotations
 
