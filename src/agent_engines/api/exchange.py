@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agent_engines.domain.errors import InvalidRequest, Malformed
+from agent_engines.domain.traces import TRACEPARENT
 
 from .intake import Intake
 from .problems import MEDIA_TYPE, NotAcceptable, Problem, UnsupportedMediaType
@@ -22,7 +23,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Shape = TypeVar("Shape")
 Value = TypeVar("Value")
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PLACE = re.compile(r" - at `(?:key in )?\$(?P<place>.*)`$")
 _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")

@@ -15,12 +15,16 @@ from agent_engines.domain.explanation import explanation
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.tasks import TaskError, TaskStatus, TaskView
 from agent_engines.domain.terms import DEFAULT_TENANT, TENANT, Affinity, Budget
+from agent_engines.domain.traces import TRACEPARENT
 from agent_engines.ports.ledger import DeadLetter, Page
 from agent_engines.ports.service import AgentView, ReplicaView
 
 from .times import iso, iso_always
 
 Item = TypeVar("Item")
+TraceParent = Annotated[
+    str, Meta(pattern=f"^{TRACEPARENT.pattern}$", description="its trace, if not that of the traceparent header")
+]
 TenantName = Annotated[str, Meta(pattern=f"^{TENANT.pattern}$", description="on whose account")]
 
 
@@ -54,6 +58,7 @@ class TaskSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     tenant: TenantName | None = None
     budget: Annotated[Budget | None, Meta(description="what all attempts together may use up")] = None
     affinity: Annotated[Affinity | None, Meta(description="tasks with the same key meet the same agent")] = None
+    traceparent: TraceParent | None = None
 
 
 class BatchSubmission(msgspec.Struct, frozen=True, kw_only=True):

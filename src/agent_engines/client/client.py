@@ -65,6 +65,11 @@ class Client:
         self._batcher: Batcher[TaskRequest, Acceptance] | None = None
         self._first: Batcher[TaskRequest, Acceptance] | None = None
 
+    @staticmethod
+    def traceparent() -> str | None:
+        """The trace the caller is in, which its tasks then belong to; composition knows where to look."""
+        return None
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self
@@ -148,7 +153,8 @@ class Client:
         transport = self.transport
         assert self._batcher is not None
         assert self._first is not None
-        wanted, request = request, self._keyed(request)
+        wanted = _traced(request, type(self).traceparent())
+        request = self._keyed(wanted)
         batcher = self._batcher if request is wanted else self._first
         patience: Patience | None = None
         while True:
@@ -177,7 +183,8 @@ class Client:
         A refused one raises its error after all were tried, or, with `return_exceptions`, takes its place in the list.
         `on_progress(n)` hears how many more are answered.
         """
-        given = [_as_request(item) for item in requests]
+        trace = type(self).traceparent()
+        given = [_traced(_as_request(item), trace) for item in requests]
         wanted = [self._keyed(request) for request in given]
         fresh = all(before is not after for before, after in zip(given, wanted, strict=True))
         size = self.options.batch_size
@@ -329,6 +336,11 @@ def _as_request(item: object) -> TaskRequest:
             raise InvalidRequest(
                 f"a task is a TaskRequest, (task_type, payload) or a mapping of fields, not {type(item).__name__}"
             )
+
+
+def _traced(request: TaskRequest, trace: str | None) -> TaskRequest:
+    """A request that names a trace stays in that one."""
+    return request if trace is None or request.traceparent is not None else replace(request, traceparent=trace)
 
 
 def _may_repeat(answer: object, request: TaskRequest) -> bool:

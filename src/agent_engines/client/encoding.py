@@ -41,6 +41,7 @@ def encoded(request: TaskRequest) -> bytes:
         "run_at",
         "budget",
         "affinity",
+        "traceparent",
     ):
         value = getattr(request, name)
         if value is not None:

@@ -100,6 +100,8 @@ class TaskRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """On whose account it runs."""
     budget: Budget | None = None
     affinity: Affinity | None = None
+    traceparent: str | None = None
+    """The trace it belongs to, as a W3C header; None: that of the submission it comes with."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):

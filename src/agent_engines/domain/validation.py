@@ -13,6 +13,7 @@
 | idempotency_key, request_id | 1 to 255 printable characters |
 | strategy, features, embedding | see domain/hints.py |
 | tenant, budget, affinity | see domain/terms.py |
+| traceparent | a W3C trace context header |
 
 Unknown fields are refused: a misspelt `priorty` that is silently ignored is worse than a 422. Of repeated keys the last
 one counts. The hot path looks at bytes only; the exact, slow checks run when the bytes look suspicious.
@@ -37,6 +38,7 @@ from .moments import check_deadline, check_run_at, parsed_moment
 from .task_names import task_id_of
 from .tasks import DEFAULT_PRIORITY, MAX_TASK_TYPE_LENGTH, NO_PAYLOAD, Task, TaskRequest
 from .terms import DEFAULT_TENANT, NO_TERMS, Affinity, Budget, terms_of
+from .traces import TRACEPARENT
 
 _DAY = 86_400.0
 _UNKNOWN_FIELD = re.compile(r"unknown field `([^`]*)`")
@@ -86,6 +88,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tenant: str | None = None
     budget: Budget | None = None
     affinity: Affinity | None = None
+    traceparent: str | None = None
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -119,6 +122,7 @@ def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRe
         tenant=DEFAULT_TENANT if parsed.tenant is None else parsed.tenant,
         budget=parsed.budget,
         affinity=parsed.affinity,
+        traceparent=parsed.traceparent,
     )
 
 
@@ -194,7 +198,7 @@ def to_task(
         metadata=request.metadata,
         submitted_at=now,
         origin=origin,
-        traceparent=traceparent,
+        traceparent=request.traceparent or traceparent,
         run_at=request.run_at,
         hints=checked_hints(request.strategy, request.features, request.embedding),
         terms=terms,
@@ -252,6 +256,10 @@ def _check_scalars(request: TaskRequest, now: float, limits: Limits) -> None:
         check_name("idempotency_key", request.idempotency_key, limits.name_length)
     if request.request_id is not None:
         check_name("request_id", request.request_id, limits.name_length)
+    if request.traceparent is not None and not TRACEPARENT.fullmatch(request.traceparent):
+        raise InvalidRequest(
+            "traceparent must be a W3C trace context header, 00-<trace>-<parent>-<flags>", field="traceparent"
+        )
 
 
 def _check_whole(field: str, value: object, low: int, high: int) -> None:

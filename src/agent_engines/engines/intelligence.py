@@ -55,6 +55,7 @@ from .gateway import Gateway
 from .guard import Guard
 from .later import Later
 from .replay import asked_to_replay
+from .route_span import parent_of, told_of
 from .routing import Routing, RoutingOptions
 from .whereabouts import located
 
@@ -166,8 +167,18 @@ class IntelligenceEngine(Engine):
         traceparent: str | None = None,
         fresh: bool = False,
     ) -> list[SubmitResult]:
-        planner = self._parts.later.planner
-        return await planner.submit(requests, origin=origin, traceparent=traceparent, fresh=fresh)
+        parts = self._parts
+        parent, requests = parent_of(requests, traceparent)
+        kind = requests[0].task_type if len(requests) == 1 else None
+        span = parts.connections.telemetry.span(
+            "route", parent=parent, kind="server", tasks=len(requests), task_type=kind
+        )
+        with span as entered:
+            carried = entered.traceparent or parent
+            results = await parts.later.planner.submit(requests, origin=origin, traceparent=carried, fresh=fresh)
+            if entered.traceparent is not None:
+                entered.set(**told_of(results))
+            return results
 
     async def recommend(self, context: DecisionContext) -> Decision:
         return await self._parts.dispatcher.recommend(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent_engines import client
 from agent_engines.adapters.jetstream.bus import JetStreamBus
+from agent_engines.adapters.telemetry.ambient import current_traceparent
 from agent_engines.bootstrap.connect import bus_security
 from agent_engines.client.bus_transport import BusTransport
 from agent_engines.client.client import connect_http
@@ -29,6 +30,7 @@ class Client(client.Client):
     """See agent_engines.client.Client. `Client()` finds the system by the environment."""
 
     connector = staticmethod(connect)
+    traceparent = staticmethod(current_traceparent)
 
 
 class SyncClient(client.SyncClient):

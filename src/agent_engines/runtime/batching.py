@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from agent_engines.domain.errors import QueueFull, Unavailable
@@ -80,7 +81,8 @@ class Batcher(Generic[Item, Answer]):
             await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start_lane(self) -> None:
-        lane = asyncio.get_running_loop().create_task(self._run_lane(), name="batch-lane")
+        # In nobody's trace: it serves others than the one who happened to come first.
+        lane = asyncio.get_running_loop().create_task(self._run_lane(), name="batch-lane", context=Context())
         self._running.add(lane)
         lane.add_done_callback(self._running.discard)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from agent_engines.domain.agents import validated_agent_id
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
 from agent_engines.domain.messages import TaskMessage
 from agent_engines.domain.tasks import PriorityClass
+from agent_engines.domain.traces import TRACEPARENT
 from agent_engines.ports.bus import Delivery
 from agent_engines.ports.telemetry import Log
 
@@ -22,8 +22,6 @@ from .lane import Arrival, Lane, answer, nak
 from .lease_line import SocketLine
 from .requests import Outgoing, Requests
 from .streams import durable_consumer
-
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class JetStreamTasks:
