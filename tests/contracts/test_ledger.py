@@ -406,6 +406,31 @@ class TestRetries:
         assert bytes(claimed.task.payload) == b'{"z": 1,  "a": [1.0]}'
         assert await status(ledger, task_id) is TaskStatus.QUEUED
 
+    async def test_what_is_handed_back_is_claimed_again_as_the_same_generation(self, ledger: Ledger) -> None:
+        task_id = await accepted(ledger)
+        await ledger.tasks.record([retry(task_id)])
+        claimed = await ledger.tasks.claim_due(NOW + 10, 10)
+        await ledger.tasks.hand_back(claimed, NOW + 20)
+        assert await status(ledger, task_id) is TaskStatus.QUEUED
+        assert await ledger.tasks.claim_stranded(NOW + 10**6, 10) == []
+        assert await ledger.tasks.claim_due(NOW + 19, 10) == []
+        [again] = await ledger.tasks.claim_due(NOW + 20, 10)
+        assert (again.task.task_id, again.generation, again.attempt) == (task_id, 2, 2)
+        assert await ledger.tasks.claim_due(NOW + 20, 10) == []
+
+    async def test_what_ended_or_was_claimed_by_another_cannot_be_handed_back(self, ledger: Ledger) -> None:
+        ended, cancelled, moved = [await accepted(ledger) for _ in range(3)]
+        await ledger.tasks.record([retry(task_id) for task_id in (ended, cancelled, moved)])
+        claimed = await ledger.tasks.claim_due(NOW + 10, 10)
+        await ledger.tasks.record([success(ended, generation=2)])
+        await ledger.tasks.cancel(cancelled, NOW + 11)
+        [other] = await ledger.tasks.claim_stranded(NOW + 10**6, 10)
+        assert (other.task.task_id, other.generation) == (moved, 3)
+        await ledger.tasks.hand_back(claimed, NOW + 20)
+        assert await ledger.tasks.claim_due(NOW + 10**7, 10) == []
+        assert await status(ledger, ended) is TaskStatus.SUCCESS
+        assert await status(ledger, cancelled) is TaskStatus.CANCELLED
+
     async def test_two_claimers_share_what_is_due(self, ledger: Ledger) -> None:
         ids = [await accepted(ledger) for _ in range(20)]
         await ledger.tasks.record([retry(task_id) for task_id in ids])

@@ -18,7 +18,7 @@ from agent_engines.ports.ledger import DecisionFilter, Verdict
 from agent_engines.runtime import redispatch
 from agent_engines.runtime.outcomes import decode_outcomes
 from agent_engines.runtime.recorder import broadcast
-from agent_engines.runtime.redispatch import STRANDED_SECONDS
+from agent_engines.runtime.redispatch import STRANDED_SECONDS, Redispatcher
 from routing_house import RoutingHouse, settle, until
 
 
@@ -393,3 +393,62 @@ async def test_the_smaller_number_of_attempts_travels_with_the_task() -> None:
         await house.clock.advance(1.1)
         (again,) = await house.queued("a")
         assert (again.attempt, again.max_attempts) == (2, 2)
+
+
+async def test_a_router_that_stops_hands_back_what_waits_for_an_agent_and_another_one_sends_it() -> None:
+    async with RoutingHouse() as house:
+        first = await failed_once(house, 0.1)
+        await house.beat("a", None, state="draining")
+        await house.redispatcher.start()
+        await house.clock.advance(2.0)
+        assert house.redispatcher.held == 1
+        await house.redispatcher.stop()
+        other = Redispatcher(
+            house.bus, house.ledger, house.dispatcher, house.fleet, clock=house.clock, telemetry=house.telemetry
+        )
+        await other.start()
+        await house.beat("b")
+        await house.clock.advance(1.1)
+        (again,) = await house.queued("b")
+        assert (again.task_id, again.generation) == (first.task_id, 2)
+        await other.stop()
+
+
+async def test_a_router_that_stops_sends_what_it_has_just_claimed() -> None:
+    async with RoutingHouse() as house:
+        first = await failed_once(house, 0.1)
+        publish, begun, go = house.bus.tasks.publish_task, asyncio.Event(), asyncio.Event()
+
+        async def slow(message: TaskMessage) -> None:
+            begun.set()
+            await go.wait()
+            await publish(message)
+
+        house.bus.tasks.publish_task = slow  # type: ignore[method-assign]
+        await house.redispatcher.start()
+        await house.clock.advance(1.1)
+        await begun.wait()
+        stopping = asyncio.create_task(house.redispatcher.stop())
+        await settle()
+        assert not stopping.done()
+        go.set()
+        await stopping
+        (again,) = await house.queued("a")
+        assert (again.task_id, again.generation) == (first.task_id, 2)
+
+
+async def test_a_router_that_stops_does_not_wait_for_a_bus_that_does_not_answer() -> None:
+    async with RoutingHouse() as house:
+        await failed_once(house, 0.1)
+        begun = asyncio.Event()
+
+        async def never(_: TaskMessage) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        house.bus.tasks.publish_task = never  # type: ignore[method-assign]
+        await house.redispatcher.start()
+        await house.clock.advance(1.1)
+        await begun.wait()
+        async with asyncio.timeout(redispatch.FINISH_SECONDS + 5.0):
+            await house.redispatcher.stop()

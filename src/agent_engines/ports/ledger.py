@@ -205,6 +205,13 @@ class TaskLedger(Protocol):
         """
         ...
 
+    async def hand_back(self, tasks: Sequence[StoredTask], now: float) -> None:
+        """Give up claimed tasks that were not sent: `claim_due` hands them out again from `now` on, as the same generation.
+
+        One that has ended, was cancelled or was claimed by somebody else meanwhile stays as it is.
+        """
+        ...
+
     async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
         """What kinds of tasks `claim_stranded` would find: at most 1,000, of more others at each call."""
         ...

@@ -8,8 +8,8 @@ Two sources, both claimed from the ledger, which raises the generation, so that 
   queue: a task that merely waits its turn is not lost. A repeated run is possible (at least once), a lost task is not.
   The leader looks for them, and takes only what somebody may do now and what is past its deadline.
 
-What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. If this process
-dies meanwhile, the task becomes stranded and another router finds it. So does, when somebody may do it again, what nobody may
+What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. A process that
+stops sends what it is sending and hands back the rest, for any router to claim within a second. If it dies, the task becomes stranded and another router finds it. So does, when somebody may do it again, what nobody may
 do now and what there is no room for here.
 """
 
@@ -37,6 +37,7 @@ from .naps import nap
 from .outcomes import Outcome
 from .recorder import broadcast
 from .retry_throttle import RetryThrottle
+from .turns import Turns
 
 POLL_SECONDS = 1.0
 STRANDED_SECONDS = 10.0
@@ -52,6 +53,10 @@ BUDGET_SPENT = "BudgetSpent"
 """Error type of a task that has attempts left and no money for them."""
 DEFAULT_TIMEOUT_SECONDS = 300.0
 """AGENT_TASK_TIMEOUT_SECONDS' default: tasks that name no timeout end by it."""
+
+
+FINISH_SECONDS = 1.0
+"""How long a process that stops goes on sending what it has claimed."""
 
 
 class RedispatchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +97,8 @@ class Redispatcher:
         self._armed = asyncio.Event()
         self._held: dict[str, StoredTask] = {}
         self._sending: dict[str, StoredTask] = {}
+        self._turns = Turns()
+        """From a claim to the end of its sending."""
         self._left = 0
         """Claimed tasks that were left to the ledger, since the beginning."""
 
@@ -101,7 +108,14 @@ class Redispatcher:
         self._background.keep("redispatch-held", self._follow_held)
 
     async def stop(self) -> None:
+        """Finish what is being sent, within FINISH_SECONDS, and hand back what waits for an agent."""
+        await self._turns.close(FINISH_SECONDS)
         await self._background.stop()
+        held, self._held = list(self._held.values()), {}
+        try:
+            await self._ledger.tasks.hand_back(held, self._clock.now())
+        except Unavailable as error:
+            self._log.warning("Tasks were not handed back and count as stranded", tasks=len(held), error=str(error))
 
     def arm(self, retry_at: float) -> None:
         """A retry is due at `retry_at` (epoch seconds)."""
@@ -228,11 +242,12 @@ class Redispatcher:
             await self._wait_until_due()
             while len(self._held) < MAX_HELD:
                 allowed, left = self._throttle.allowed(), self._left
-                due = await self._ledger.tasks.claim_due(self._clock.now(), CLAIM, retries=allowed)
-                retries = sum(stored.generation > 1 for stored in due)
-                self._throttle.spent(retries)
-                if due:
-                    await self.send(due, reason="due", elsewhere=True)
+                async with self._turns:
+                    due = await self._ledger.tasks.claim_due(self._clock.now(), CLAIM, retries=allowed)
+                    retries = sum(stored.generation > 1 for stored in due)
+                    self._throttle.spent(retries)
+                    if due:
+                        await self.send(due, reason="due", elsewhere=True)
                 if self._left > left:
                     # The rest at the next poll: agents that have just not been heard from may be heard meanwhile.
                     self._log.warning("Tasks nobody may do wait in the ledger", tasks=self._left - left)
@@ -267,10 +282,11 @@ class Redispatcher:
         older_than = self._clock.now() - self.patience_seconds
         # What nobody may do now is best off where it is: taken, it would only make the dispatch that waits stale.
         kinds = [kind for kind in await self._ledger.tasks.stranded_kinds(older_than) if self._fleet.takes(kind)]
-        stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
-        if stranded:
-            self._log.warning("Tasks without news are sent again", tasks=len(stranded))
-            await self.send(stranded, reason="stranded")
+        async with self._turns:
+            stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
+            if stranded:
+                self._log.warning("Tasks without news are sent again", tasks=len(stranded))
+                await self.send(stranded, reason="stranded")
         return len(stranded)
 
     @property
@@ -282,8 +298,9 @@ class Redispatcher:
     async def _follow_held(self) -> None:
         while True:
             await self._clock.sleep(AGAIN_SECONDS)
-            if self._held:
-                await self.send(list(self._held.values()), reason="held", elsewhere=True)
+            async with self._turns:
+                if self._held:
+                    await self.send(list(self._held.values()), reason="held", elsewhere=True)
 
 
 def _settles(outcome: Outcome, generation: int) -> bool:

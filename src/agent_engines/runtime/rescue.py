@@ -18,7 +18,8 @@ from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
 from .fleet import FORGET_SECONDS, Fleet
-from .redispatch import CLAIM, MAX_HELD, Redispatcher
+from .redispatch import CLAIM, FINISH_SECONDS, MAX_HELD, Redispatcher
+from .turns import Turns
 
 GONE_SECONDS = 7.0
 """Two seconds past the silence that makes an agent suspect: heartbeats come every 1 to 2 seconds."""
@@ -61,11 +62,14 @@ class Rescue:
         self._present: frozenset[str] = frozenset()
         self._pause = LOOK_SECONDS
         self._next_claim = 0.0
+        self._turns = Turns()
 
     async def start(self) -> None:
         self._background.keep("rescue", self._follow)
 
     async def stop(self) -> None:
+        """What was claimed is sent, or held by the redispatcher, which hands it back."""
+        await self._turns.close(FINISH_SECONDS)
         await self._background.stop()
 
     @property
@@ -119,9 +123,10 @@ class Rescue:
         ]
         rescued = 0
         while kinds and self._leads() and self._redispatcher.held < MAX_HELD:
-            found = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds, agents=gone)
-            if found:
-                await self._redispatcher.send(found, reason="abandoned", elsewhere=True)
+            async with self._turns:
+                found = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds, agents=gone)
+                if found:
+                    await self._redispatcher.send(found, reason="abandoned", elsewhere=True)
             rescued += len(found)
             if len(found) < CLAIM:
                 break

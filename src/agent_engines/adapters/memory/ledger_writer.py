@@ -84,6 +84,14 @@ class MemoryTaskLedger:
         due = first + [row for row in due if row.status is not TaskStatus.RETRYING]
         return [stored for row in due[:limit] if (stored := self._claim_due(row, now)) is not None]
 
+    async def hand_back(self, tasks: Sequence[StoredTask], now: float) -> None:
+        for stored in tasks:
+            row = self._tables.open.get(stored.task.task_id)
+            if row is None or row.status is not TaskStatus.QUEUED or row.generation != stored.generation:
+                continue
+            if row.next_run_at is None:
+                row.next_run_at, row.updated_at = now, max(row.updated_at, now)
+
     async def stranded_kinds(self, older_than: float, *, agents: Sequence[str] | None = None) -> list[TaskKind]:
         kinds: list[TaskKind] = []
         for row in self._tables.open.values():
@@ -293,7 +301,7 @@ class MemoryTaskLedger:
     def _claim_due(self, row: TaskRow, now: float) -> StoredTask | None:
         if row.status is TaskStatus.RETRYING:
             return self._claim(row, now, retry=True)
-        # A planned task: its first dispatch.
+        # A planned task, or one that was handed back: nobody has sent this generation.
         row.updated_at, row.next_run_at = now, None
         return row.stored()
 

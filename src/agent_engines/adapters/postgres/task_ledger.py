@@ -110,6 +110,11 @@ class PostgresTaskLedger:
         self._kinds_until[by_agent] = found[-1] if len(found) == KINDS else None
         return [TaskKind(name, msgspec.json.decode(requirements)) for name, requirements in dict.fromkeys(found)]
 
+    async def hand_back(self, tasks: Sequence[StoredTask], now: float) -> None:
+        if tasks:
+            ids, generations = [stored.task.task_id for stored in tasks], [stored.generation for stored in tasks]
+            await self._pool.fetch("hand_back", ids, generations, now)
+
     async def _kinds(
         self, older_than: float, names: list[str] | None, after: tuple[str, str] | None, limit: int
     ) -> list[tuple[str, str]]:

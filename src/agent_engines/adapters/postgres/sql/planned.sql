@@ -41,8 +41,19 @@ SELECT i.task_id
 FROM i
 WHERE (i.task_id IN (SELECT task_id FROM planned WHERE is_new)) IS NOT TRUE;
 
+-- name: hand_back
+-- why: a router that stops gives back what it claimed and could not send; with a time of its own it waits for claim_planned
+UPDATE tasks t
+SET next_run_at = to_timestamp($3::float8), updated_at = GREATEST(now(), to_timestamp($3))
+FROM unnest($1::text[], $2::int[]) AS i (task_id, generation)
+WHERE t.task_id = i.task_id
+    AND t.status = 'queued'
+    AND t.generation = i.generation
+    AND t.next_run_at IS NULL
+    AND NOT EXISTS (SELECT FROM task_results r WHERE r.task_id = t.task_id);
+
 -- name: claim_planned
--- why: each task whose time has come goes to one claimer, for its first dispatch
+-- why: each task whose time has come goes to one claimer, for the dispatch nobody has made yet
 WITH due AS (
     SELECT t.task_id
     FROM tasks t
