@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from agent_engines.domain.errors import QueueFull, Unavailable
@@ -43,6 +43,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, asyncio.Future[Answer] | None]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._surroundings = copy_context()
         self.settled = 0
         """Items that have their answer, since the beginning."""
 
@@ -81,8 +82,10 @@ class Batcher(Generic[Item, Answer]):
             await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start_lane(self) -> None:
-        # In nobody's trace: it serves others than the one who happened to come first.
-        lane = asyncio.get_running_loop().create_task(self._run_lane(), name="batch-lane", context=Context())
+        # Not in the trace of the one who happened to come first: it serves others too.
+        lane = asyncio.get_running_loop().create_task(
+            self._run_lane(), name="batch-lane", context=self._surroundings.copy()
+        )
         self._running.add(lane)
         lane.add_done_callback(self._running.discard)
 
