@@ -23,7 +23,7 @@ $(STAMPS)/venv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/uv.txt || { echo "make: the package index does not answer; see docs/start/install.md" >&2; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/base: $(STAMPS)/venv requirements/run.lock pyproject.toml src/agent_engines/learning/_kernel.c
+$(STAMPS)/base: $(STAMPS)/venv requirements/run.lock pyproject.toml $(shell find src -name _kernel.c)
 	@echo "installing agent-engines with its embedded servers into $(VENV) ..."
 	@$(UV) install --quiet --compile-bytecode --require-hashes --requirement requirements/run.lock || { echo "make: a package above could not be installed; no wheel for this platform? See docs/start/install.md" >&2; exit 1; }
 	@$(UV) install --quiet --no-deps --editable .

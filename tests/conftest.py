@@ -15,10 +15,17 @@ from hypothesis import settings
 
 from agent_engines.adapters.embedded import Endpoints
 from agent_engines.testing.servers import BackgroundServers
+from kernel_house import build
 
 # A slow machine must not fail a test: an example may take as long as the test may.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all kernels, compiled from today's sources."""
+    return build(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(scope="session")

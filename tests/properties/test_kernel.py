@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,33 +16,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent_engines.adapters.postgres import arrays
+from agent_engines.domain import looks
 from agent_engines.learning import arithmetic
 from agent_engines.learning.adaptive import Adaptive, Options
 from agent_engines.learning.arrays import together
+from kernel_house import SCRIPT, kernel_file, loaded
 
-ROOT = Path(__file__).resolve().parents[2]
 BOTH = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compiled from today's source, whatever is installed."""
-    target = tmp_path_factory.mktemp("kernel") / "_kernel.abi3.so"
-    script = [sys.executable, str(ROOT / "scripts" / "compile_kernel.py"), str(target)]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        if os.environ.get("CI") or shutil.which("cc") or shutil.which("gcc"):
-            pytest.fail(done.stderr)
-        pytest.skip(done.stderr)
-    return target
-
-
-@pytest.fixture(scope="session")
 def compiled(built: Path) -> ModuleType:
-    loader = importlib.machinery.ExtensionFileLoader("agent_engines.learning._kernel", str(built))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))  # type: ignore[arg-type]
-    loader.exec_module(module)
-    return module
+    return loaded(built, "agent_engines.learning")
 
 
 @pytest.fixture(params=["numpy", "compiled"])
@@ -282,7 +265,7 @@ print(json.dumps([kernel.COMPILED, policy.values.digest(), chosen]))
 def test_routers_with_and_without_the_kernel_learn_the_same_and_choose_the_same(built: Path) -> None:
     compiled, numpy = (
         json.loads(subprocess.run([sys.executable, "-c", PLAY, path], capture_output=True, check=True).stdout)
-        for path in (str(built), "numpy")
+        for path in (str(kernel_file(built, "agent_engines.learning")), "numpy")
     )
     assert (compiled[0], numpy[0]) == (True, False)
     assert compiled[1] == numpy[1], "the digest of what was learned"
@@ -299,17 +282,20 @@ def test_a_vector_is_finite_when_all_its_numbers_are(kernel: ModuleType, numbers
     assert kernel.all_finite(np.array(numbers)) is all(map(math.isfinite, numbers))
 
 
-def test_a_kernel_of_another_version_is_not_used() -> None:
+@pytest.mark.parametrize("chooser", ["learning.kernel", "domain.kernel", "adapters.postgres.arrays"])
+def test_a_kernel_of_another_version_is_not_used(chooser: str) -> None:
+    package, _, name = f"agent_engines.{chooser}".rpartition(".")
     text = (
-        "import sys, types; made = types.ModuleType('agent_engines.learning._kernel'); made.VERSION = -1;"
-        "sys.modules[made.__name__] = made; from agent_engines.learning import kernel; print(kernel.COMPILED)"
+        f"import sys, types; made = types.ModuleType('{package}._kernel'); made.VERSION = -1;"
+        f"sys.modules[made.__name__] = made; from {package} import {name}; print({name}.COMPILED)"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_both_have_the_same_version(compiled: ModuleType) -> None:
-    assert compiled.VERSION == arithmetic.VERSION
+@pytest.mark.parametrize("twin", [arithmetic, looks, arrays])
+def test_both_have_the_same_version(twin: ModuleType, built: Path) -> None:
+    assert loaded(built, twin.__name__.rpartition(".")[0]).VERSION == twin.VERSION
 
 
 def wrong_questions() -> list[tuple[Any, ...]]:
@@ -376,14 +362,13 @@ def test_the_compiled_functions_refuse_arrays_that_do_not_belong_together(compil
 
 
 def test_without_a_compiler_nothing_is_left_behind_and_the_reason_is_told(tmp_path: Path) -> None:
-    target = tmp_path / "_kernel.abi3.so"
-    script = [sys.executable, str(ROOT / "scripts" / "compile_kernel.py"), str(target)]
     for compiler in ("/nowhere/cc", "false"):
         environment = {**os.environ, "CC": compiler}
+        script = [sys.executable, str(SCRIPT), str(tmp_path)]
         done = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 1
-        assert "numpy will do its work" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+        assert done.stderr.count("Python will do its work") == 3
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_tuple_of_candidates_is_chosen_from_as_a_list_is() -> None:

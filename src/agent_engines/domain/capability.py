@@ -36,7 +36,7 @@ class Flaw(StrEnum):
 
 
 class Signer:
-    """One key. HMAC by RFC 2104 with both halves prepared: less than half the time of hmac.digest."""
+    """One key. HMAC by RFC 2104 in two plain calls: half the time of hmac.digest, and of copies of begun digests."""
 
     __slots__ = ("_inner", "_outer", "key_id")
 
@@ -45,26 +45,21 @@ class Signer:
             raise ValueError(f"a capability key has at least {MIN_KEY_LENGTH} bytes")
         self.key_id = sha256(b"key id of " + key).hexdigest()[:KEY_ID_LENGTH]
         padded = (sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
-        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
+        self._inner = bytes(byte ^ 0x36 for byte in padded)
+        self._outer = bytes(byte ^ 0x5C for byte in padded)
 
     def sign(self, task_id: str, generation: int, agent: str) -> str:
         """The capability's text, KEY_ID_LENGTH + 1 + 32 characters."""
-        inner = self._inner.copy()
         # The lengths before the texts: no two triples share their bytes.
-        inner.update(f"{generation}|{len(agent)}|{agent}{task_id}".encode("utf-8", "surrogatepass"))
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return f"{self.key_id}.{outer.digest()[:MAC_BYTES].hex()}"
+        return self._mark(f"{generation}|{len(agent)}|{agent}{task_id}".encode("utf-8", "surrogatepass"))
 
     def seal(self, data: bytes) -> str:
         """The mark on bytes that are no dispatch: another domain, so that neither can stand in for the other."""
-        inner = self._inner.copy()
-        inner.update(b"seal|")
-        inner.update(data)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return f"{self.key_id}.{outer.digest()[:MAC_BYTES].hex()}"
+        return self._mark(b"seal|" + data)
+
+    def _mark(self, message: bytes) -> str:
+        mac = sha256(self._outer + sha256(self._inner + message).digest()).hexdigest()
+        return f"{self.key_id}.{mac[: 2 * MAC_BYTES]}"
 
 
 class Capabilities:

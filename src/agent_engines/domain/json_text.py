@@ -10,13 +10,11 @@ from typing import Any, cast
 import msgspec
 
 from .errors import InvalidRequest, Malformed
+from .kernel import seen, shallow
+from .looks import DEEP, NOT_ASCII, NUL, NUMBER
 
-_NUL = b"\\u0000"
 # Possessive and closed by the end of the text too: linear on any input, or a body of quotes would cost minutes.
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_SHAPES = bytes.maketrans(b"E+123456789", b"e-000000000")
-"""Digits, signs and exponents look alike: two searches for bytes instead of an expression, a fifth of the time."""
-_DIGIT = re.compile(rb"\d")
 _LONG_NUMBER = re.compile(rb"(?<!\d)\d{309}")
 _EXPONENT = re.compile(rb"[eE][+-]?0*(\d+)")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -49,27 +47,23 @@ def json_of(field: str, value: Any) -> bytes:
 
 
 def check_json(field: str, data: bytes, depth: int) -> None:
-    """Cheap looks at JSON bytes that a decoder has already taken, exact ones where they may be wrong."""
-    if not data.isascii():
+    """One look at JSON bytes that a decoder has already taken, exact ones for what it has seen."""
+    suspect = seen(data, depth)
+    if not suspect:
+        return
+    if suspect & NOT_ASCII:
         try:
             data.decode()
         except UnicodeDecodeError as error:
             raise Malformed(f"{field} is not UTF-8: {error.reason} at byte {error.start}", field=field) from None
-    if _NUL in data:
+    if suspect & NUL:
         where = _find(field, _decode(data), _has_nul)
         if where is not None:
             raise InvalidRequest(f"{where} contains a NUL character", field=where)
-    check_depth(data, depth, field)
-    # 309 digits in a row touch one of every 309 bytes: where those hold no digit, the rest need not be read.
-    long = len(data) > 309 and _DIGIT.search(data[::309]) and _LONG_NUMBER.search(data)
-    if long or _long_exponent(data):
+    if suspect & DEEP:
+        check_depth(data, depth, field)
+    if suspect & NUMBER:
         _check_numbers(field, data)
-
-
-def _long_exponent(data: bytes) -> bool:
-    """Whether something looks like an exponent of three digits."""
-    shapes = data.translate(_SHAPES)
-    return b"e000" in shapes or b"e-000" in shapes
 
 
 def _check_numbers(field: str, data: bytes) -> None:
@@ -87,7 +81,7 @@ def _check_numbers(field: str, data: bytes) -> None:
 
 def check_depth(data: bytes, limit: int, field: str | None) -> None:
     """Count levels without recursion: an innermost pair of brackets disappears each round."""
-    if _at_most(limit, data):
+    if shallow(data, limit):
         return
     if b"\\" in data:
         # From the left, as a reader pairs them: what is left of a run before a quote is that quote's.
@@ -102,19 +96,6 @@ def check_depth(data: bytes, limit: int, field: str | None) -> None:
     if b"[]" in brackets or brackets.count(b"[") > limit:
         where = field or "the body"
         raise Malformed(f"{where} is nested more than {limit} levels deep", field=field)
-
-
-def _at_most(limit: int, data: bytes) -> bool:
-    """Whether there are so few opening brackets. Found one by one: counting looks at every byte of a long text."""
-    found = 0
-    for bracket in (b"[", b"{"):
-        at = data.find(bracket)
-        while at >= 0:
-            found += 1
-            if found > limit:
-                return False
-            at = data.find(bracket, at + 1)
-    return True
 
 
 def lone_surrogate(body: bytes) -> bool:

@@ -15,6 +15,7 @@ from agent_engines.domain.errors import ConfigurationError, Unavailable
 from agent_engines.runtime.dependency import Dependency
 from agent_engines.runtime.local import LocalTelemetry
 
+from .arrays import teach
 from .keeper import Keeper
 from .queries import queries
 
@@ -268,6 +269,7 @@ def _sentence(error: BaseException) -> str:
 
 
 async def _begin_session(connection: Connection) -> None:
+    teach(connection)
     limit = f"{COMMAND_SECONDS:g}s"
     await connection.fetch(queries()["session"], limit, "3s", "15s")
 
