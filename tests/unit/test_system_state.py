@@ -80,4 +80,4 @@ def written_as_they_are(states: States, number: int) -> bool:
 
 def test_names_that_come_again_are_written_as_they_are_and_others_never_in_their_place() -> None:
     states = States()
-    assert all([written_as_they_are(states, number) for number in range(3 * MOST_KEPT)])
+    assert all(written_as_they_are(states, number) for number in range(3 * MOST_KEPT))
