@@ -65,8 +65,12 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The complete decision record; everything needed to explain it and to learn from it."""
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """The complete decision record; everything needed to explain it and to learn from it.
+
+    Made once for each task: CPython passes more than fifteen names with a call by way of a dict, five times as dear, so
+    whoever makes many of them gives the first fields by position.
+    """
 
     request_id: str
     task_id: str | None

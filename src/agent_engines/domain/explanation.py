@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from .decisions import Candidate, Decision, Rejection
 
@@ -73,7 +74,7 @@ class Counterfactual:
         return f"{candidate.agent} would have had the best utility if {' or '.join(parts)}" if parts else ""
 
 
-class Circumstances(NamedTuple):
+class Circumstances(msgspec.Struct, frozen=True, gc=False):
     """What surrounds a choice. `known`: agents in the fleet; `considered`: those that could have been chosen."""
 
     strategy: str
@@ -86,13 +87,21 @@ class Circumstances(NamedTuple):
 
 def reasoning(candidates: Sequence[Candidate], place: int, circumstances: Circumstances) -> str:
     """Two or three plain sentences about the candidate at `place`."""
-    strategy, explored, rejected, known, considered, terms = circumstances
+    rejected, considered, terms = circumstances.rejected, circumstances.considered, circumstances.terms
     chosen = candidates[place]
-    how = "explored" if explored else "the only one" if considered == 1 else "exploited" if terms else "by its rule"
+    how = (
+        "explored"
+        if circumstances.explored
+        else "the only one"
+        if considered == 1
+        else "exploited"
+        if terms
+        else "by its rule"
+    )
     chance = "" if chosen.probability is None else f", probability {chosen.probability:.3f}"
     text = (
-        f"Kept {considered} of {known} agents; {strategy} chose {chosen.agent} ({how}{chance}): {_prospects(chosen)}, "
-        f"{chosen.in_flight} in flight on {chosen.slots} slots."
+        f"Kept {considered} of {circumstances.known} agents; {circumstances.strategy} chose {chosen.agent} ({how}{chance}): "
+        f"{_prospects(chosen)}, {chosen.in_flight} in flight on {chosen.slots} slots."
     )
     if len(candidates) == 1 and not rejected:
         return text

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec.structs import force_setattr
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import drawn
 from agent_engines.learning.adaptive import Adaptive, Choice, Options
+from agent_engines.learning.arrays import Floats
 from agent_engines.learning.lesson import Lesson
 from agent_engines.learning.task_features import task_vector
 
@@ -28,16 +30,18 @@ SHOWN = 4
 """... the numbers of those with the best utility are kept, and of the chosen one."""
 
 
-class Ticket(NamedTuple):
-    """`raw`, `confidence`: what was predicted, where the policy itself was not asked."""
+class Ticket(msgspec.Struct, frozen=True):
+    """What a decision is learned from by. `raw`, `confidence`: what was predicted, where the policy itself was not asked."""
 
-    context: Mapping[str, Any]
+    task_id: str | None
+    task_type: str
+    features: Floats | None
     candidate: Mapping[str, Any]
     raw: float | None = None
     confidence: float | None = None
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What is believed of a kind for a task type, as long as no lesson comes: so many were learned then."""
 
     lessons: int
@@ -137,12 +141,13 @@ class AdaptiveStrategy:
             place=place,
             eligible=field.agents if len(candidates) < len(field.agents) else (),
             terms=self._worth(context),
-            ticket=Ticket(asked, field.mappings[choice.position]),
+            ticket=Ticket(context.task_id, context.task_type, asked["features"], field.mappings[choice.position]),
             state_sequence=self._learned.sequence,
         )
 
     def learn(self, ticket: Ticket, outcome: Mapping[str, Any]) -> Lesson | None:
-        lesson = self._adaptive.lesson(ticket.context, ticket.candidate, outcome)
+        asked = {"task_id": ticket.task_id, "task_type": ticket.task_type, "features": ticket.features}
+        lesson = self._adaptive.lesson(asked, ticket.candidate, outcome)
         if lesson is not None and ticket.raw is not None:
             # Made for this outcome, nobody else has it yet.
             force_setattr(lesson, "raw", ticket.raw)
@@ -177,7 +182,6 @@ class AdaptiveStrategy:
         price = options.price if context.price is None else context.price
         force_setattr(candidate, "score", known.quality - price * candidate.cost - options.haste * seconds)
         force_setattr(candidate, "probability", 1.0)
-        asked = {"task_id": context.task_id, "task_type": context.task_type, "features": None}
         return Picked(
             agent=member.name,
             confidence=known.confidence,
@@ -186,7 +190,7 @@ class AdaptiveStrategy:
             candidates=(candidate,),
             place=0,
             terms=self._worth(context),
-            ticket=Ticket(asked, mapping, known.raw, known.confidence),
+            ticket=Ticket(context.task_id, context.task_type, None, mapping, known.raw, known.confidence),
             state_sequence=self._learned.sequence,
         )
 
@@ -206,7 +210,6 @@ class AdaptiveStrategy:
             explored=kind != spread.best,
         )
         candidates, at = _recorded(choice, context, spread.field, moment)
-        asked = {"task_id": context.task_id, "task_type": context.task_type, "features": None}
         return Picked(
             agent=choice.agent,
             confidence=confidence,
@@ -216,7 +219,7 @@ class AdaptiveStrategy:
             place=at,
             eligible=spread.field.agents if len(candidates) < len(spread.field.agents) else (),
             terms=self._worth(context),
-            ticket=Ticket(asked, spread.field.mappings[place], raw, confidence),
+            ticket=Ticket(context.task_id, context.task_type, None, spread.field.mappings[place], raw, confidence),
             state_sequence=self._learned.sequence,
         )
 

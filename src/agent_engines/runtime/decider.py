@@ -111,20 +111,21 @@ def _decision(
     strategy, picked = chosen.strategy, chosen.picked
     candidates = picked.candidates
     considered = len(picked.eligible) or len(candidates)
-    circumstances = Circumstances(strategy.name, picked.explored, kept.rejected, known, considered, picked.terms)
-    text = reasoning(candidates, picked.place, circumstances)
+    said = Circumstances(strategy.name, picked.explored, kept.rejected, known, considered, picked.terms)
+    text = reasoning(candidates, picked.place, said)
     if chosen.fallback:
         text = f"{text} The fallback decided: {chosen.fallback}."
-    for note in (kept.note, "; ".join(notes)):
-        if note:
-            text = f"{text} {note}."
+    if kept.note:
+        text = f"{text} {kept.note}."
+    if notes:
+        text = f"{text} {'; '.join(notes)}."
     return Decision(
-        request_id=context.request_id,
-        task_id=context.task_id,
-        task_type=context.task_type,
-        selected_agent=picked.agent,
-        confidence=picked.confidence,
-        propensity=picked.propensity,
+        context.request_id,
+        context.task_id,
+        context.task_type,
+        picked.agent,
+        picked.confidence,
+        picked.propensity,
         strategy=strategy.name,
         policy_version=strategy.version,
         reasoning=text,

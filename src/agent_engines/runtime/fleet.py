@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -44,7 +44,7 @@ _decode_beat = msgspec.json.Decoder(Heartbeat).decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Roster(NamedTuple):
+class Roster(msgspec.Struct, frozen=True):
     """Who may do one kind of task, valid until the fleet changes."""
 
     members: tuple[Member, ...]

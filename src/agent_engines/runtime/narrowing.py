@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from agent_engines.domain.affinity import home, ranked, unfit
 from agent_engines.domain.budgets import UNLIMITED, Allowance, allowance_of, budget_spent, budget_too_small, too_dear
@@ -21,7 +23,7 @@ MAX_EJECTED = 0.25
 """Breakers take at most this share of those who may do a task out of it, and at least one (ADR 0012)."""
 
 
-class Narrowed(NamedTuple):
+class Narrowed(msgspec.Struct, frozen=True):
     """`note`: what the reasoning says about it besides."""
 
     field: Field
@@ -60,7 +62,7 @@ def unbroken(kept: Narrowed, shaky: Sequence[Member], now: float) -> Narrowed:
     """Those whose breakers let a task through."""
     shut = shut_out([member for member in shaky if member.name in kept.field], len(kept.members), now)
     out = [Rejection(member.name, member.breaker.shut(now)) for member in shut]
-    return kept._replace(field=_left(kept.field, out), rejected=(*kept.rejected, *out))
+    return replace(kept, field=_left(kept.field, out), rejected=(*kept.rejected, *out))
 
 
 def bound(kept: Narrowed, able: Sequence[str], affinity: Affinity, retry_after: float) -> Narrowed:
@@ -86,9 +88,9 @@ def met_again(kept: Narrowed, able: Sequence[str], affinity: Affinity, task_type
     candidates = [member.candidate(task_type, moment.usual, moment.now) for member in kept.members]
     why_not = unfit(next(one for one in candidates if one.agent == owner), candidates)
     if why_not:
-        return kept._replace(note=f"Affinity: {owner} is the key's agent and was not preferred: {why_not}")
+        return replace(kept, note=f"Affinity: {owner} is the key's agent and was not preferred: {why_not}")
     preferred = _only(kept, [owner], f"affinity: the key {affinity.key!r} prefers {owner}")
-    return preferred._replace(note=f"Affinity: {owner} is the key's agent and was preferred")
+    return replace(preferred, note=f"Affinity: {owner} is the key's agent and was preferred")
 
 
 def by_affinity(
@@ -115,7 +117,7 @@ def tried(kept: Narrowed, shaky: Sequence[Member], now: float) -> Narrowed:
     names = [member.name for member in due]
     note = f"This task is a trial: {'; '.join(f'{member.name} {member.breaker.shut(now)}' for member in due)}"
     narrowed = _only(kept, names, f"this task tries {', '.join(names)} again")
-    return narrowed._replace(note=f"{kept.note}. {note}" if kept.note else note)
+    return replace(narrowed, note=f"{kept.note}. {note}" if kept.note else note)
 
 
 def _only(kept: Narrowed, agents: Sequence[str], reason: str) -> Narrowed:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import LoadAware
@@ -123,7 +123,7 @@ class PolicyStrategy:
             "propensity": propensity,
         }
         picked = _picked(place, (confidence, propensity), context, field, moment)
-        return picked._replace(ticket=Remembered(decision))
+        return replace(picked, ticket=Remembered(decision))
 
     def learn(self, ticket: Remembered, outcome: Mapping[str, Any]) -> Lesson | None:
         self._policy.learn(ticket.decision, outcome)

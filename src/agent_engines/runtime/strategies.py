@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -40,7 +40,7 @@ class StrategyChoice(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str = "least_loaded"
 
 
-class Open(NamedTuple):
+class Open(msgspec.Struct, frozen=True):
     """A decision under way since an epoch second. `agent`: an outcome of another one is about another decision."""
 
     strategy: Strategy
@@ -49,7 +49,7 @@ class Open(NamedTuple):
     since: float
 
 
-class Chosen(NamedTuple):
+class Chosen(msgspec.Struct, frozen=True):
     """What was decided, by whom, and why by them."""
 
     strategy: Strategy

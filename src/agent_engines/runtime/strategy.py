@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.estimates import Track
@@ -15,8 +16,7 @@ from .field import Field
 NO_TERMS: dict[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """When a decision is made and what is known of the task type. `now`: monotonic seconds, `epoch`: epoch seconds."""
 
     now: float
@@ -24,7 +24,7 @@ class Moment:
     usual: Track | None
 
 
-class Picked(NamedTuple):
+class Picked(msgspec.Struct, frozen=True):
     """A choice from a field. `candidates`: the record's, the chosen one among them at `place`.
 
     `eligible`: everybody, where `candidates` are only some. `ticket`: what the strategy wants back with the outcome; None: nothing.

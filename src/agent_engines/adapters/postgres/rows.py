@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
 
 from agent_engines.adapters.task_view import attempts_made, trace_id
 from agent_engines.domain.budgets import Spend
-from agent_engines.domain.decisions import Candidate, Decision, DecisionContext, Rejection
+from agent_engines.domain.decisions import Decision, DecisionContext
 from agent_engines.domain.hints import Hints
 from agent_engines.domain.messages import Report
 from agent_engines.domain.tasks import DEFAULT_MAX_ATTEMPTS, NO_PAYLOAD, Task, TaskError, TaskStatus, TaskView
@@ -18,6 +17,7 @@ from agent_engines.domain.terms import NO_TERMS, Terms
 from agent_engines.ports.ledger import StoredTask
 
 from .pool import Row
+from .system_state import States, SystemState
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -26,43 +26,10 @@ _decode_context = msgspec.json.Decoder(DecisionContext).decode
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_terms = msgspec.json.Decoder(Terms).decode
 _decode_hints = msgspec.json.Decoder(Hints).decode
+_decode_state = msgspec.json.Decoder(SystemState).decode
+_state_text = States().text
 TINY = 1e-37
 """Smaller numbers are out of the range of `real`, and PostgreSQL refuses them instead of taking them for 0."""
-_FIELDS = Candidate.__struct_fields__
-
-
-class SystemState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a choice was made from. One array for each number instead of one object for each candidate: half the bytes,
-    half the time to store, and still readable with `system_state #> '{candidates,score}'`.
-    """
-
-    candidates: dict[str, Sequence[Any]]
-    rejected: tuple[Rejection, ...] = ()
-    eligible: tuple[str, ...] = ()
-    terms: dict[str, float] = {}
-    fallback: str = ""
-    hedge: str = ""
-
-    @classmethod
-    def of(cls, decision: Decision) -> SystemState:
-        columns = zip(*map(astuple, decision.candidates), strict=True)
-        return cls(
-            dict(zip(_FIELDS, columns, strict=False)),
-            decision.rejected,
-            decision.eligible,
-            decision.terms,
-            decision.fallback,
-            decision.hedge,
-        )
-
-    def restore(self) -> tuple[Candidate, ...]:
-        """Columns this version does not know are left out, so that old and new programs read each other's rows."""
-        names = [name for name in self.candidates if name in _FIELDS]
-        values = zip(*(self.candidates[name] for name in names), strict=True)
-        return msgspec.convert([dict(zip(names, row, strict=True)) for row in values], tuple[Candidate, ...])
-
-
-_decode_state = msgspec.json.Decoder(SystemState).decode
 
 
 def json_text(value: Any) -> str:
@@ -146,7 +113,7 @@ def decision_columns(decisions: Sequence[Decision]) -> list[list[Any]]:
         shared([decision.explored for decision in decisions]),
         [decision.reasoning for decision in decisions],
         sparse([None if context is None else _context_text(context) for context in contexts]),
-        [json_text(SystemState.of(decision)) for decision in decisions],
+        [_state_text(decision) for decision in decisions],
         [decision.created_at for decision in decisions],
         sparse([None if context is None else _array_text(context.features) for context in contexts]),
         sparse([None if context is None else _array_text(context.embedding) for context in contexts]),
