@@ -142,6 +142,7 @@ class Worker:
         if not self._intake.open:
             await self._release(deliveries, 0.0)
             return
+        now = self._loop.time()
         known: list[Delivery] = []
         overflow: list[Delivery] = []
         for delivery in deliveries:
@@ -156,9 +157,8 @@ class Worker:
             elif key in self._recent:
                 known.append(delivery)
             else:
-                attempt = Attempt(message, delivery)
-                attempt.leased_at = leased_at
-                self._mix.saw(message.tenant, self._loop.time())
+                attempt = Attempt(message, delivery, leased_at)
+                self._mix.saw(message.tenant, now)
                 if not self._take(attempt):
                     overflow.append(delivery)
         if known:
@@ -343,8 +343,7 @@ class Worker:
         if message is None:
             await self._ack([delivery])
             return
-        attempt = Attempt(message, delivery)
-        attempt.leased_at = leased_at
+        attempt = Attempt(message, delivery, leased_at)
         self._held[attempt.key] = attempt
         detail = readable(f"the task message cannot be read: {delivery.problem}")
         self._finish(attempt, Outcome(TaskStatus.DEAD_LETTER, error=TaskError("Undecodable", detail, retryable=False)))
