@@ -83,6 +83,8 @@ class KeptTelemetry:
 
     def forget(self, name: str, **labels: str) -> None: ...
 
+    tracing = False
+
     @contextmanager
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any

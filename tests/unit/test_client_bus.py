@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from agent_engines.client import Client, ClientOptions, Unreachable
 from agent_engines.client import bus_transport as bus_module
 from agent_engines.client.bus_transport import BusTransport
 from agent_engines.domain import subjects
-from agent_engines.domain.errors import NotFound, TaskFailed
+from agent_engines.domain.errors import InvalidRequest, NotFound, TaskFailed
 from agent_engines.domain.messages import (
     Acceptance,
     AgentQuery,
@@ -280,3 +281,18 @@ async def test_events_are_progress_and_the_end(router: Router) -> None:
             await router.outcome(final("t1", 1))
     assert seen == [("progress", 0.5), ("success", None)]
     await client.close()
+
+
+@pytest.mark.parametrize("field", ["payload", "metadata", "requirements"])
+async def test_what_json_cannot_say_is_refused_by_its_field_and_the_others_go(router: Router, field: str) -> None:
+    given: dict[str, Any] = {"task_type": "echo", "payload": 1, field: {"deep": [math.nan]}}
+    client = await opened(router)
+    try:
+        bad, good = await client.submit_many([given, ("echo", {"nothing": None})], return_exceptions=True)
+    finally:
+        await client.close()
+    assert isinstance(bad, InvalidRequest)
+    assert bad.field == field
+    assert good.task_id == "t{'nothing': None}"
+    (batch,) = router.batches
+    assert [request.payload for request in batch.requests] == [{"nothing": None}]

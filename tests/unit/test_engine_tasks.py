@@ -14,9 +14,11 @@ import pytest
 from engine_bench import Bench
 
 from agent_engines.domain.errors import PermanentFailure, RetryLater
-from agent_engines.domain.messages import ReportKind
+from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import PriorityClass, TaskError, TaskStatus
+from agent_engines.runtime.attempt import Attempt, Outcome
 from agent_engines.runtime.context import TaskContext
+from agent_engines.runtime.executor import Executor
 
 MakeBench = Callable[..., Bench]
 
@@ -90,6 +92,32 @@ async def test_thousands_of_tasks_of_all_priorities_are_each_reported_once(make:
     ended = [report.task_id for report in bench.reports if report.kind is ReportKind.FINAL]
     assert len(set(ended)) == len(ended) == 2000
     assert bench.engine.load().running == bench.engine.load().queued == 0
+
+
+async def test_an_end_that_cannot_be_told_holds_up_no_other(make: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = make()
+    both = asyncio.Barrier(2)
+
+    @bench.engine.task("work")
+    async def work(payload: Any) -> None:
+        # They end in the same turn of the loop.
+        await both.wait()
+
+    make_report = Executor.report
+
+    def report(executor: Executor, attempt: Attempt, outcome: Outcome) -> Report:
+        if attempt.message.task_id == "bad":
+            raise RuntimeError("no report of this one")
+        return make_report(executor, attempt, outcome)
+
+    monkeypatch.setattr(Executor, "report", report)
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    await bench.send("bad")
+    await bench.send("good")
+    await started(bench)
+    assert (await bench.report("good")).status is TaskStatus.SUCCESS
+    assert [str(problem["exception"]) for problem in problems] == ["no report of this one"]
 
 
 async def test_urgent_work_on_the_bus_overtakes_when_slots_are_scarce(make: MakeBench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,23 @@ def test_metrics_can_be_switched_off() -> None:
     page, content_type = made.render_metrics()
     assert page.startswith(b"# metrics are switched off")
     assert content_type.startswith("text/plain")
+
+
+def test_ends_told_by_many_threads_while_somebody_reads_are_all_counted() -> None:
+    made = telemetry()
+
+    def tell(agent: str) -> None:
+        for _ in range(15_000):
+            made.task_done(agent, "success", 0.3)
+
+    threads = [threading.Thread(target=tell, args=(agent,)) for agent in ("a", "a", "b")]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        made.render_metrics()
+    for thread in threads:
+        thread.join()
+    found = samples(made)
+    told = {"a": 30_000.0, "b": 15_000.0}
+    assert {labels["agent_name"]: value for labels, value in found["agent_tasks_total"]} == told
+    assert {labels["agent_name"]: value for labels, value in found["agent_task_duration_seconds_count"]} == told

@@ -31,8 +31,7 @@ decode_entry: Callable[[bytes], JournalEntry] = msgspec.json.Decoder(JournalEntr
 
 _decode_batch: Callable[[bytes], ReportBatch] = msgspec.json.Decoder(ReportBatch).decode
 
-_BATCH_HEAD = b'{"v":1,"reports":['
-_BATCH_TAIL = b"]}"
+_encode_reports: Callable[[Sequence[Report]], bytes] = msgspec.json.Encoder().encode
 
 
 def decode_reports(raw: bytes) -> tuple[Report, ...]:
@@ -53,37 +52,21 @@ def valid_task_id(value: str) -> str:
 
 
 def report_messages(reports: Sequence[Report], limit: int) -> Iterator[tuple[str, bytes]]:
-    """(message id, bytes) of as few batches as keep each under `limit` bytes; one larger report travels alone.
+    """(message id, bytes) of one batch, or of its halves where it is over `limit` bytes; one larger report travels alone.
 
-    The id is a digest of the reports' epochs, so the same batch sent again is recognised as the same message. And of
-    their capabilities: whoever forges a report must not make the bus take the true one for its copy.
+    The id is a digest of the bytes, so the same batch sent again is recognised as the same message. It covers the
+    capabilities: whoever forges a report must not make the bus take the true one for its copy.
     """
-    parts: list[bytes] = []
-    ids: list[str] = []
-    size = 0
-    for report in reports:
-        part = encode(report)
-        if parts and size + len(part) > limit:
-            yield _digest(ids), _joined(parts)
-            parts, ids, size = [], [], 0
-        parts.append(part)
-        epoch = f"{report.task_id}:{report.generation}:{report.attempt}:{report.delivery}:{report.kind.value}"
-        judge = f":{report.judge.source}" if report.judge is not None else ""
-        ids.append(f"{epoch}:{report.agent}:{report.capability}{judge}")
-        size += len(part) + 1
-    if parts:
-        yield _digest(ids), _joined(parts)
+    raw = b'{"v":1,"reports":%b}' % _encode_reports(reports)
+    if len(raw) > limit and len(reports) > 1:
+        half = len(reports) // 2
+        yield from report_messages(reports[:half], limit)
+        yield from report_messages(reports[half:], limit)
+    elif reports:
+        yield hashlib.blake2b(raw, digest_size=16).hexdigest(), raw
 
 
 def check_size(raw: bytes, limit: int) -> None:
     """Raises TooLarge: the server would cut the connection of whoever sends more than it takes."""
     if len(raw) > limit:
         raise TooLarge(f"the message has {len(raw)} bytes, the bus takes {limit}")
-
-
-def _joined(parts: list[bytes]) -> bytes:
-    return _BATCH_HEAD + b",".join(parts) + _BATCH_TAIL
-
-
-def _digest(ids: list[str]) -> str:
-    return hashlib.blake2b("|".join(ids).encode(), digest_size=16).hexdigest()

@@ -15,6 +15,7 @@ from agent_engines.domain.decisions import Decision, DecisionContext, Recommenda
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable, Unreachable
 from agent_engines.domain.feedback import FeedbackDraft
 from agent_engines.domain.messages import (
+    VERSION,
     Acceptance,
     AgentQuery,
     Answer,
@@ -25,7 +26,6 @@ from agent_engines.domain.messages import (
     ReportBatch,
     ReportKind,
     ReportQuery,
-    SubmitBatch,
     SubmitReply,
     SubmitResult,
     TaskQuery,
@@ -35,7 +35,7 @@ from agent_engines.ports.bus import Bus, Subscription
 from agent_engines.ports.ledger import DecisionFilter, TaskFilter
 from agent_engines.ports.service import TaskEvent
 
-from .encoding import payload_bytes
+from .encoding import encoded
 from .options import ClientOptions
 from .refusals import error_of
 
@@ -81,21 +81,19 @@ class BusTransport:
         self, requests: Sequence[TaskRequest], *, fresh: bool = False
     ) -> list[Acceptance | AgentEnginesError]:
         answers: list[Acceptance | AgentEnginesError | None] = [None] * len(requests)
-        waiting: list[tuple[int, TaskRequest]] = []
+        waiting: list[tuple[int, bytes]] = []
         size, most = 0, self._bus.max_message_bytes - 4096
         for index, request in enumerate(requests):
             try:
-                raw = payload_bytes(request.payload)
+                raw = encoded(request)
             except AgentEnginesError as error:
                 answers[index] = error
                 continue
-            # Everything but the payload is bounded by the rules for requests; 1 KiB covers the usual.
-            weight = len(bytes(raw)) + 1024
-            if waiting and size + weight > most:
+            if waiting and size + len(raw) > most:
                 await self._send(waiting, answers, fresh=fresh)
                 waiting, size = [], 0
-            waiting.append((index, msgspec.structs.replace(request, payload=raw)))
-            size += weight
+            waiting.append((index, raw))
+            size += len(raw) + 1
         if waiting:
             await self._send(waiting, answers, fresh=fresh)
         return [answer or AgentEnginesError("the router did not answer for this task") for answer in answers]
@@ -189,13 +187,13 @@ class BusTransport:
 
     async def _send(
         self,
-        batch: list[tuple[int, TaskRequest]],
+        batch: list[tuple[int, bytes]],
         answers: list[Acceptance | AgentEnginesError | None],
         *,
         fresh: bool,
     ) -> None:
-        requests = tuple([request for _, request in batch])
-        message = _encode(SubmitBatch(origin=self.origin, requests=requests, fresh=fresh))
+        requests = msgspec.Raw(b"[%b]" % b",".join([raw for _, raw in batch]))
+        message = _encode({"v": VERSION, "origin": self.origin, "requests": requests, "fresh": fresh})
         try:
             data = await self._bus.signals.ask(subjects.SUBMIT, message, self.options.request_timeout)
             found: list[Acceptance | AgentEnginesError] = [_answer(result) for result in _read_reply(data).results]

@@ -300,7 +300,8 @@ class Client:
         answers = list(await transport.submit(requests, fresh=fresh))
         patience = Patience(self.options.retry_seconds, self._rng)
         while True:
-            again = [index for index, answer in enumerate(answers) if _may_repeat(answer, requests[index])]
+            failed = [index for index, answer in enumerate(answers) if isinstance(answer, AgentEnginesError)]
+            again = [index for index in failed if _may_repeat(answers[index], requests[index])]
             pause = patience.pause(max((_error(answers[index]) for index in again), key=_asked)) if again else None
             if pause is None:
                 return [

@@ -25,6 +25,15 @@ _encode = msgspec.json.Encoder(enc_hook=_encodable).encode
 
 def encoded(request: TaskRequest) -> bytes:
     """The request as a JSON object without its empty fields. Raises InvalidRequest naming the field."""
+    try:
+        data = _encode(request)
+    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError):
+        return _field_by_field(request)
+    # A null may be a number that is not finite: only a look at each field tells.
+    return _field_by_field(request) if b"null" in data else data
+
+
+def _field_by_field(request: TaskRequest) -> bytes:
     body: dict[str, Any] = {"task_type": request.task_type, "payload": payload_bytes(request.payload)}
     if request.priority != DEFAULT_PRIORITY:
         body["priority"] = request.priority

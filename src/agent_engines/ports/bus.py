@@ -119,7 +119,7 @@ class ReportBus(Protocol):
     """Reports on their way to the recorder."""
 
     async def publish_reports(self, agent: str, reports: Sequence[Report]) -> None:
-        """One message of many, durable when it returns. Message id: a digest of the reports' epochs. Raises Unavailable."""
+        """One message of many, durable when it returns. Message id: a digest of its bytes. Raises Unavailable."""
         ...
 
     async def open_reports(self) -> ReportInbox: ...

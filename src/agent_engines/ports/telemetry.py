@@ -52,6 +52,11 @@ class Telemetry(Protocol):
         """What this gauge told of is gone: it leaves the page instead of standing there with its last value for ever."""
         ...
 
+    @property
+    def tracing(self) -> bool:
+        """Are spans measured? While not, one whose task brings no traceparent says nothing to anybody."""
+        ...
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]: ...

@@ -42,59 +42,40 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_at: float | None = None
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One attempt while this process holds it. Loop times are `loop.time()` seconds, `started_at` is epoch seconds."""
 
-    __slots__ = (
-        "announced",
-        "begun",
-        "context",
-        "delivery",
-        "doubtful",
-        "due",
-        "elapsed",
-        "entered",
-        "handler",
-        "key",
-        "lease_lost",
-        "leased_at",
-        "measured_from",
-        "message",
-        "place",
-        "started_at",
-        "starts",
-        "stop",
-        "task",
-        "timeout",
-        "traceparent",
-    )
+    message: TaskMessage
+    delivery: Delivery
+    """The newest arrival; when the lease ran out meanwhile, it is not the first."""
+    leased_at: float = inf
+    """When the lease was given or renewed, on the clock of Leases; inf: there is none to lose."""
+    lease_lost: bool = False
+    key: Key = ("", 0)
+    doubtful: bool = False
+    """It was somewhere before and brought no report from there: its start is noted. A hedge is no such sign."""
+    place: Place | None = None
+    """Where it may run, once that is known of a doubtful one."""
+    starts: Starts | None = None
+    handler: Handler | None = None
+    context: TaskContext | None = None
+    task: asyncio.Task[None] | None = None
+    stop: Stop | None = None
+    entered: bool = False
+    announced: bool = False
+    begun: float = 0.0
+    measured_from: float = 0.0
+    """Of the clock, not of the loop: a loop's time stands still for a millisecond or as long as one turn lasts."""
+    due: float = 0.0
+    timeout: float = 0.0
+    started_at: float | None = None
+    elapsed: float | None = None
+    traceparent: str | None = None
 
-    def __init__(self, message: TaskMessage, delivery: Delivery) -> None:
-        self.message = message
-        self.delivery = delivery
-        """The newest arrival; when the lease ran out meanwhile, it is not the first."""
-        self.key: Key = (message.task_id, message.generation)
-        self.leased_at = inf
-        """When the lease was given or renewed, on the clock of Leases; inf: there is none to lose."""
-        self.lease_lost = False
-        self.doubtful = delivery.count > 1 or message.generation - message.hedge > message.attempt
-        """It was somewhere before and brought no report from there: its start is noted. A hedge is no such sign."""
-        self.place: Place | None = None
-        """Where it may run, once that is known of a doubtful one."""
-        self.starts: Starts | None = None
-        self.handler: Handler | None = None
-        self.context: TaskContext | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.stop: Stop | None = None
-        self.entered = False
-        self.announced = False
-        self.begun = 0.0
-        self.measured_from = 0.0
-        """Of the clock, not of the loop: a loop's time stands still for a millisecond or as long as one turn lasts."""
-        self.due = 0.0
-        self.timeout = 0.0
-        self.started_at: float | None = None
-        self.elapsed: float | None = None
+    def __post_init__(self) -> None:
+        message = self.message
+        self.key = (message.task_id, message.generation)
+        self.doubtful = self.delivery.count > 1 or message.generation - message.hedge > message.attempt
         self.traceparent = message.traceparent
 
     def wait_in(self, queue: PriorityQueue[Attempt], now: float) -> None:

@@ -12,7 +12,7 @@ import inspect
 import random
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,7 +33,6 @@ from .results import MAX_RESULT_BYTES, BadResult
 from .threads import HandlerThreads
 
 STILL_RUNNING = Outcome(TaskStatus.RUNNING)
-Gate = Callable[[Attempt], Outcome | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,37 +62,26 @@ class Executor:
         self.log: Log = parts.telemetry.log(parts.agent)
         self._rule = rule or RetryRule()
         self._complaints = Complaints(self.log)
-        self._gates: tuple[Gate, ...] = (self._cancelled, self._expired, self._unknown)
+        self._tracing = parts.telemetry.tracing
 
     def gate(self, attempt: Attempt) -> Outcome | None:
         """The outcome of an attempt that must not run; None: `attempt` is prepared, run it."""
-        attempt.handler = self.parts.handlers.get(attempt.message.task_type)
-        for step in self._gates:
-            outcome = step(attempt)
-            if outcome is not None:
-                return outcome
-        self._prepare(attempt)
+        message, parts = attempt.message, self.parts
+        if attempt.stop is Stop.CANCELLED or self.cancellations.covers(message):
+            return _ended(TaskStatus.CANCELLED, "Cancelled", "cancelled before it started")
+        now = parts.clock.now()
+        if message.deadline is not None and now >= message.deadline:
+            return _ended(TaskStatus.EXPIRED, "Expired", "the deadline passed before the task could start")
+        attempt.handler = parts.handlers.get(message.task_type)
+        if attempt.handler is None:
+            return self._unknown(attempt)
+        self._prepare(attempt, attempt.handler, now)
         return None
 
-    async def run(self, attempt: Attempt) -> Outcome | None:
+    def run(self, attempt: Attempt) -> Coroutine[Any, Any, Outcome | None]:
         """Run a prepared attempt to its outcome; None: it was told to shut down, hand the task back."""
-        attempt.entered = True
-        message = attempt.message
-        span = self.parts.telemetry.span(
-            "process", parent=message.traceparent, kind="consumer", task_id=message.task_id, task_type=message.task_type
-        )
-        with span as entered:
-            attempt.traceparent = entered.traceparent or message.traceparent
-            outcome: Outcome | None = None
-            try:
-                outcome = await self._call(attempt)
-            except BaseException as error:
-                outcome = self._judged(attempt, error)
-            finally:
-                attempt.elapsed = self.parts.clock.monotonic() - attempt.measured_from
-            if outcome is None or outcome.status is not TaskStatus.SUCCESS:
-                entered.set(outcome="handed back" if outcome is None else str(outcome.status))
-            return outcome
+        traced = self._tracing or attempt.message.traceparent is not None
+        return self._traced(attempt) if traced else self._outcome(attempt)
 
     def report(self, attempt: Attempt, outcome: Outcome) -> Report:
         """What to tell the recorder about this outcome."""
@@ -158,29 +146,14 @@ class Executor:
             return Outcome(TaskStatus.RETRYING, error=failure.error, retry_at=verdict.at)
         return Outcome(verdict.status, error=failure.error)
 
-    def _cancelled(self, attempt: Attempt) -> Outcome | None:
-        if attempt.stop is not Stop.CANCELLED and not self.cancellations.covers(attempt.message):
-            return None
-        return _ended(TaskStatus.CANCELLED, "Cancelled", "cancelled before it started")
-
-    def _expired(self, attempt: Attempt) -> Outcome | None:
-        deadline = attempt.message.deadline
-        if deadline is None or self.parts.clock.now() < deadline:
-            return None
-        return _ended(TaskStatus.EXPIRED, "Expired", "the deadline passed before the task could start")
-
-    def _unknown(self, attempt: Attempt) -> Outcome | None:
-        if attempt.handler is not None:
-            return None
+    def _unknown(self, attempt: Attempt) -> Outcome:
         kind = attempt.message.task_type
         detail = f"agent {self.parts.agent} has no handler for {kind!r}"
         return self.failed(attempt, Failure(TaskError("UnknownTaskType", readable(detail), retryable=True)))
 
-    def _prepare(self, attempt: Attempt) -> None:
-        message, handler, parts = attempt.message, attempt.handler, self.parts
-        assert handler is not None
+    def _prepare(self, attempt: Attempt, handler: Handler, now: float) -> None:
+        message, parts = attempt.message, self.parts
         loop = asyncio.get_running_loop()
-        now = parts.clock.now()
         limit = handler.capability.timeout_seconds or parts.task_timeout
         if message.timeout_seconds is not None:
             limit = min(limit, message.timeout_seconds)
@@ -194,23 +167,40 @@ class Executor:
         if handler.takes_context:
             attempt.context = TaskContext(message, self.log, now=parts.clock.now, loop=loop, sink=parts.progress)
 
-    async def _call(self, attempt: Attempt) -> Outcome:
-        handler, context = attempt.handler, attempt.context
+    async def _traced(self, attempt: Attempt) -> Outcome | None:
+        message = attempt.message
+        span = self.parts.telemetry.span(
+            "process", parent=message.traceparent, kind="consumer", task_id=message.task_id, task_type=message.task_type
+        )
+        with span as entered:
+            attempt.traceparent = entered.traceparent or message.traceparent
+            outcome = await self._outcome(attempt)
+            if outcome is None or outcome.status is not TaskStatus.SUCCESS:
+                entered.set(outcome="handed back" if outcome is None else str(outcome.status))
+            return outcome
+
+    async def _outcome(self, attempt: Attempt) -> Outcome | None:
+        attempt.entered = True
+        handler, context, parts = attempt.handler, attempt.context, self.parts
         assert handler is not None
-        if attempt.stop is not None:
-            raise asyncio.CancelledError
-        if context is not None:
-            context.traceparent = attempt.traceparent
-        attempt.measured_from = self.parts.clock.monotonic()
-        arguments = handler.arguments(context, attempt.message.payload)
-        if handler.is_async:
-            value: Any = await handler.function(*arguments)
-        else:
-            value = await self.parts.threads.run(handler.function, arguments)
-            if inspect.isawaitable(value):
-                value = await value
-        result = handler.result(value, limit=self.parts.max_result_bytes)
-        return Outcome(TaskStatus.SUCCESS, result)
+        try:
+            if attempt.stop is not None:
+                raise asyncio.CancelledError
+            if context is not None:
+                context.traceparent = attempt.traceparent
+            attempt.measured_from = parts.clock.monotonic()
+            arguments = handler.arguments(context, attempt.message.payload)
+            if handler.is_async:
+                value: Any = await handler.function(*arguments)
+            else:
+                value = await parts.threads.run(handler.function, arguments)
+                if inspect.isawaitable(value):
+                    value = await value
+            return Outcome(TaskStatus.SUCCESS, handler.result(value, limit=parts.max_result_bytes))
+        except BaseException as error:
+            return self._judged(attempt, error)
+        finally:
+            attempt.elapsed = parts.clock.monotonic() - attempt.measured_from
 
     def _judged(self, attempt: Attempt, error: BaseException) -> Outcome | None:
         """Sort what came out of a handler. Re-raises what is not the handler's: outside cancellation, a real Ctrl-C."""

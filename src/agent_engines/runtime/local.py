@@ -65,6 +65,8 @@ class LocalTelemetry:
 
     def forget(self, name: str, **labels: str) -> None: ...
 
+    tracing = False
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:

@@ -16,7 +16,7 @@ import msgspec
 
 from agent_engines.domain.errors import InvalidRequest
 from agent_engines.domain.retry import readable
-from agent_engines.domain.tasks import TaskError
+from agent_engines.domain.tasks import NO_PAYLOAD, TaskError
 from agent_engines.domain.validation import Limits, decode_json
 
 MAX_RESULT_BYTES = 1024 * 1024
@@ -57,7 +57,7 @@ _skim: Callable[[bytes], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
 def encoded(value: Any, *, limit: int = MAX_RESULT_BYTES) -> msgspec.Raw:
     """JSON bytes of a result. Raises BadResult: UnserializableResult (with type and place), ResultTooLarge."""
     if value is None:
-        return msgspec.Raw(NULL)
+        return NO_PAYLOAD
     try:
         data = _encode(value)
     except (TypeError, ValueError, RecursionError, OverflowError) as error:

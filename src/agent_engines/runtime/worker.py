@@ -9,6 +9,7 @@ Between arrival and acknowledgement the lease is renewed; whatever this process 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from agent_engines.domain.agents import Load
@@ -81,6 +82,7 @@ class Worker:
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ended: deque[tuple[Attempt, Outcome]] = deque()
         self._handed_back: list[Attempt] = []
         self._closed = False
         self.reporter = Reporter(
@@ -142,6 +144,7 @@ class Worker:
         if not self._intake.open:
             await self._release(deliveries, 0.0)
             return
+        now = self._loop.time()
         known: list[Delivery] = []
         overflow: list[Delivery] = []
         for delivery in deliveries:
@@ -156,9 +159,8 @@ class Worker:
             elif key in self._recent:
                 known.append(delivery)
             else:
-                attempt = Attempt(message, delivery)
-                attempt.leased_at = leased_at
-                self._mix.saw(message.tenant, self._loop.time())
+                attempt = Attempt(message, delivery, leased_at)
+                self._mix.saw(message.tenant, now)
                 if not self._take(attempt):
                     overflow.append(delivery)
         if known:
@@ -198,6 +200,7 @@ class Worker:
                 await self._stop_running()
         finally:
             await draining
+        self._conclude()
         await self._suspects.close()
         await self._suspects.withdraw(self._handed_back)
         await self._hand_back(self._handed_back, 1.0 + 2.0 * self._rng.random())
@@ -261,9 +264,21 @@ class Worker:
             self._handed_back.append(attempt)
             self._held.pop(attempt.key, None)
         elif not self._closed:
-            self._finish(attempt, outcome)
-            self._refill()
-            self._intake.freed()
+            if not self._ended:
+                self._loop.call_soon(self._conclude)
+            self._ended.append((attempt, outcome))
+
+    def _conclude(self) -> None:
+        """Tell what ended in this turn of the loop, then begin what may take its place: once for many."""
+        try:
+            while self._ended:
+                self._finish(*self._ended.popleft())
+        finally:
+            if self._ended:
+                # One that cannot be told holds up no other.
+                self._loop.call_soon(self._conclude)
+        self._refill()
+        self._intake.freed()
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         elapsed = attempt.elapsed
@@ -343,8 +358,7 @@ class Worker:
         if message is None:
             await self._ack([delivery])
             return
-        attempt = Attempt(message, delivery)
-        attempt.leased_at = leased_at
+        attempt = Attempt(message, delivery, leased_at)
         self._held[attempt.key] = attempt
         detail = readable(f"the task message cannot be read: {delivery.problem}")
         self._finish(attempt, Outcome(TaskStatus.DEAD_LETTER, error=TaskError("Undecodable", detail, retryable=False)))

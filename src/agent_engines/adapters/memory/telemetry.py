@@ -100,6 +100,8 @@ class NullTelemetry:
         if name == "circuit_breaker_state":
             self.breakers.pop(labels["agent_id"], None)
 
+    tracing = True
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections import deque
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,7 +13,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
@@ -20,11 +20,12 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from .durations import Durations
 from .metric_table import BREAKER, DECISIONS, DURATION, DURATION_BUCKETS, METRICS, QUEUE, TASKS, Metric
 
 BUILD_INFO = "agent_engines_build_info"
-MOST_UNTIMED = 10_000
-"""Durations that wait to be read; more are sorted into the histogram at once."""
+MOST_ENDED = 10_000
+"""Ends of tasks that wait to be read; more are sorted into counters and histogram at once."""
 
 
 class Metrics:
@@ -39,26 +40,20 @@ class Metrics:
         self.registry.register(GC_COLLECTOR)
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._durations = Durations(DURATION, METRICS[DURATION], DURATION_BUCKETS)
         for name, metric in METRICS.items():
             self._declare(name, metric)
         self._counts: dict[tuple[str, ...], Counter] = {}
         self._uncounted: dict[tuple[str, ...], float] = {}
         self._adding = threading.Lock()
-        self._times: dict[str, Histogram] = {}
-        self._untimed: dict[str, list[float]] = {}
+        self._ended: deque[tuple[str, str, float | None]] = deque()
         self._queues: dict[str, Gauge] = {}
         self._gauges[BUILD_INFO].labels(_version(), platform.python_version(), engine).set(1)
 
     def task_done(self, agent: str, status: str, seconds: float | None) -> None:
-        self._add((TASKS, agent, status), 1)
-        if seconds is not None:
-            waiting = self._untimed.get(agent)
-            if waiting is None:
-                waiting = self._untimed[agent] = []
-            waiting.append(seconds)
-            if len(waiting) >= MOST_UNTIMED:
-                self._time(agent)
+        self._ended.append((agent, status, seconds))
+        if len(self._ended) >= MOST_ENDED:
+            self._sort_ended()
 
     def queue_size(self, agent: str, size: int) -> None:
         gauge = self._queues.get(agent)
@@ -97,9 +92,7 @@ class Metrics:
         elif metric.kind == "gauge":
             self._gauges[name] = Gauge(name, metric.help, metric.labels, registry=self.registry)
         else:
-            self._histograms[name] = Histogram(
-                name, metric.help, metric.labels, registry=self.registry, buckets=DURATION_BUCKETS
-            )
+            self.registry.register(self._durations)
 
     def _add(self, key: tuple[str, ...], amount: float) -> None:
         """Count here and tell the client library when somebody reads: its own counter costs ten times as much."""
@@ -109,20 +102,20 @@ class Metrics:
             self._uncounted[key] = self._uncounted.get(key, 0) + amount
 
     def _settle(self) -> None:
+        self._sort_ended()
         with self._adding:
             counted, self._uncounted = self._uncounted, {}
         for key, amount in counted.items():
             self._counter(key).inc(amount)
-        for agent in self._untimed:
-            self._time(agent)
 
-    def _time(self, agent: str) -> None:
-        times = self._times.get(agent)
-        if times is None:
-            times = self._times[agent] = self._histograms[DURATION].labels(agent)
-        for seconds in self._untimed[agent]:
-            times.observe(seconds)
-        self._untimed[agent].clear()
+    def _sort_ended(self) -> None:
+        with self._adding, suppress(IndexError):
+            while True:
+                agent, status, seconds = self._ended.popleft()
+                key = (TASKS, agent, status)
+                self._uncounted[key] = self._uncounted.get(key, 0) + 1
+                if seconds is not None:
+                    self._durations.observe(agent, seconds)
 
     def _counter(self, key: tuple[str, ...]) -> Counter:
         child = self._counts.get(key)

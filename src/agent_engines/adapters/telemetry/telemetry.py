@@ -112,6 +112,10 @@ class ProcessTelemetry:
             except KeyError as error:
                 self._wrong(name, error)
 
+    @property
+    def tracing(self) -> bool:
+        return self._tracer.measures
+
     def span(
         self, name: str, *, parent: str | None = None, kind: str = "internal", **attributes: Any
     ) -> AbstractContextManager[Span]:

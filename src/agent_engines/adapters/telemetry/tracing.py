@@ -42,6 +42,8 @@ KINDS = {
 class SpanSource(Protocol):
     """What `Telemetry.span` needs underneath."""
 
+    measures: bool
+
     def span(
         self, name: str, parent: str | None, kind: str, attributes: dict[str, Any]
     ) -> AbstractContextManager[Span]: ...
@@ -90,6 +92,8 @@ _NO_SPAN = _NoSpan()
 class PassingTracer:
     """Tracing is off: an incoming traceparent is logged and handed on as it is."""
 
+    measures = False
+
     def span(
         self, name: str, parent: str | None, kind: str, attributes: dict[str, Any]
     ) -> AbstractContextManager[Span]:
@@ -112,6 +116,8 @@ class _ExportedSpan:
 
 class OtlpTracer:
     """Tracing is on: spans leave in batches from a thread of their own."""
+
+    measures = True
 
     def __init__(self, exporter: SpanExporter, *, resource: dict[str, str], sampler: sampling.Sampler) -> None:
         self._provider = TracerProvider(resource=Resource.create({**resource}), sampler=sampler, shutdown_on_exit=False)
