@@ -41,6 +41,8 @@ TRANSIENT = (
     asyncpg.InvalidCachedStatementError,
     # An agent's row was deleted between its check and the commit.
     asyncpg.ForeignKeyViolationError,
+    # Somebody committed the same key between our look and our insert; the second attempt sees it.
+    asyncpg.UniqueViolationError,
 )
 BROKEN = (
     asyncpg.PostgresConnectionError,

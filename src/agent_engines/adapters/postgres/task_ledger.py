@@ -38,10 +38,16 @@ class PostgresTaskLedger:
         if not first:
             return []
         try:
-            columns = rows.task_columns([entry.task for entry in first.values()])
-            columns += rows.decision_columns([entry.decision for entry in first.values()])
             tasks = [entry.task for entry in first.values()]
-            odd = await self._pool.fetch("accept", *columns, rows.hints_column(tasks), rows.terms_column(tasks))
+            names, *columns = rows.decision_columns([entry.decision for entry in first.values()])
+            odd = await self._pool.fetch(
+                "accept",
+                *rows.task_columns(tasks),
+                _once_each(names),
+                *columns,
+                rows.hints_column(tasks),
+                rows.terms_column(tasks),
+            )
         except UNSTORABLE as error:
             raise InvalidRequest(f"the task cannot be stored: {error}") from error
         known = {row["task_id"] for row in odd if not row["accepted"]}
@@ -222,6 +228,14 @@ class PostgresTaskLedger:
 def _repeated(entries: Sequence[Entry]) -> set[str]:
     seen: set[str] = set()
     return {entry.task.task_id for entry in entries if entry.task.task_id in seen or seen.add(entry.task.task_id)}
+
+
+def _once_each(names: list[str]) -> list[str | None]:
+    """None in the place of a name that came before."""
+    if len(set(names)) == len(names):
+        return [*names]
+    seen: set[str] = set()
+    return [None if name in seen or seen.add(name) else name for name in names]
 
 
 def _names(agents: Sequence[str] | None) -> list[str] | None:

@@ -2,6 +2,10 @@
 -- why: one commit for tasks and their decisions; only the rows that were not new, or whose decision's name was taken, come back
 -- An outcome or a retry may have been recorded before its task: the hint starts from what is there.
 -- A column whose values are all equal comes as one value (rows.shared): COALESCE fills it up.
+-- No ON CONFLICT: asking for all keys in one look ahead is cheaper than probing, reserving and confirming each row. Whoever
+-- loses a race gets a unique violation, and the pool runs the whole statement again, which then sees the winner.
+-- A decision whose name comes a second time in the same call has none (NULL), and is written under another one afterwards.
+-- unnest in the list of a SELECT fills shorter columns with nulls as in FROM, and keeps no copy of each column.
 WITH i AS MATERIALIZED (
     SELECT
         i.task_id, i.request_id, COALESCE(i.task_type, ($3::text[])[1]) AS task_type, i.payload,
@@ -15,17 +19,32 @@ WITH i AS MATERIALIZED (
         COALESCE(i.policy_version, ($21::text[])[1]) AS policy_version,
         COALESCE(i.explored, ($22::bool[])[1]) AS explored, i.reasoning, i.context_data, i.system_state,
         i.decided_at, i.features, i.embedding, i.state_sequence, i.hints, i.terms
-    FROM unnest(
-        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::float8[], $9::float8[],
-        $10::text[], $11::bytea[], $12::int[], $13::float8[], $14::text[], $15::text[],
-        $16::text[], $17::text[], $18::float8[], $19::float8[], $20::text[], $21::text[], $22::bool[], $23::text[],
-        $24::text[], $25::text[], $26::float8[], $27::text[], $28::text[], $29::bigint[], $30::text[], $31::text[]
-    ) AS i (
-        task_id, request_id, task_type, payload, requirements, metadata, priority, timeout_seconds, deadline,
-        idempotency_key, body_hash, max_attempts, submitted_at, origin, traceparent,
-        decision_id, selected_agent, confidence, propensity, strategy, policy_version, explored, reasoning,
-        context_data, system_state, decided_at, features, embedding, state_sequence, hints, terms
-    )
+    FROM (
+        SELECT
+            unnest($1::text[]) AS task_id, unnest($2::text[]) AS request_id, unnest($3::text[]) AS task_type,
+            unnest($4::text[]) AS payload, unnest($5::text[]) AS requirements, unnest($6::text[]) AS metadata,
+            unnest($7::int[]) AS priority, unnest($8::float8[]) AS timeout_seconds, unnest($9::float8[]) AS deadline,
+            unnest($10::text[]) AS idempotency_key, unnest($11::bytea[]) AS body_hash,
+            unnest($12::int[]) AS max_attempts, unnest($13::float8[]) AS submitted_at, unnest($14::text[]) AS origin,
+            unnest($15::text[]) AS traceparent, unnest($16::text[]) AS decision_id,
+            unnest($17::text[]) AS selected_agent, unnest($18::float8[]) AS confidence,
+            unnest($19::float8[]) AS propensity, unnest($20::text[]) AS strategy,
+            unnest($21::text[]) AS policy_version, unnest($22::bool[]) AS explored, unnest($23::text[]) AS reasoning,
+            unnest($24::text[]) AS context_data, unnest($25::text[]) AS system_state,
+            unnest($26::float8[]) AS decided_at, unnest($27::text[]) AS features, unnest($28::text[]) AS embedding,
+            unnest($29::bigint[]) AS state_sequence, unnest($30::text[]) AS hints, unnest($31::text[]) AS terms
+    ) i
+),
+-- Locked: what stands now stays until this commits. One that is withdrawn meanwhile is not among them, and is new again.
+known AS MATERIALIZED (
+    SELECT t.task_id FROM tasks t WHERE t.task_id = ANY ($1::text[]) FOR NO KEY UPDATE
+),
+-- Whoever is answered with a task that was there already was promised it: touched, it cannot be withdrawn any more.
+promised AS (
+    UPDATE tasks t
+    SET updated_at = t.updated_at + interval '1 microsecond'
+    FROM known k
+    WHERE t.task_id = k.task_id AND t.updated_at = t.submitted_at
 ),
 accepted AS (
     INSERT INTO tasks (
@@ -49,11 +68,11 @@ accepted AS (
         ORDER BY e.attempt DESC, e.delivery DESC
         LIMIT 1
     ) a ON true
-    -- Whoever is answered with a task that was there already was promised it: touched, it cannot be withdrawn any more.
-    ON CONFLICT (task_id) DO UPDATE
-    SET updated_at = tasks.updated_at + interval '1 microsecond'
-    WHERE tasks.updated_at = tasks.submitted_at
-    RETURNING task_id, xmax = 0 AS is_new
+    WHERE (i.task_id IN (SELECT task_id FROM known)) IS NOT TRUE
+    RETURNING task_id
+),
+taken AS MATERIALIZED (
+    SELECT d.request_id FROM decision_history d WHERE d.request_id = ANY ($16::text[])
 ),
 decided AS (
     INSERT INTO decision_history (
@@ -65,11 +84,12 @@ decided AS (
         i.policy_version, i.explored, i.reasoning, i.context_data::jsonb, i.system_state::jsonb,
         to_timestamp(i.decided_at), i.features::real[], i.embedding::real[], i.state_sequence
     FROM i
-    WHERE (i.task_id IN (SELECT task_id FROM accepted WHERE is_new)) IS TRUE
-    ON CONFLICT (request_id) DO NOTHING
+    WHERE (i.task_id IN (SELECT task_id FROM accepted)) IS TRUE
+        AND i.decision_id IS NOT NULL
+        AND (i.decision_id IN (SELECT request_id FROM taken)) IS NOT TRUE
     RETURNING task_id
 )
-SELECT i.task_id, (i.task_id IN (SELECT task_id FROM accepted WHERE is_new)) AS accepted
+SELECT i.task_id, (i.task_id IN (SELECT task_id FROM accepted)) AS accepted
 FROM i
 WHERE (i.task_id IN (SELECT task_id FROM decided)) IS NOT TRUE;
 
