@@ -128,3 +128,51 @@ async def test_beside_another_a_batch_begins_only_for_a_crowd() -> None:
     assert sizes == [1, 3]
     gate.set()
     assert await asyncio.gather(*waiting) == [0, 1, 2, 3]
+
+
+async def test_what_is_put_together_is_answered_together_in_order() -> None:
+    """Over several batches and lanes, errors in their own places, also of a batch that failed as a whole."""
+    batches: list[list[int]] = []
+
+    async def flush(items: Sequence[int]) -> list[int | BaseException]:
+        batches.append(list(items))
+        # The first part of a group may end after its second.
+        await asyncio.sleep(0.01 if 0 in items else 0)
+        if 6 in items:
+            raise Unavailable("the database is away")
+        return [ValueError("odd") if item % 2 else item for item in items]
+
+    batcher: Batcher[int, int] = Batcher(flush, max_batch=3, lanes=2)
+    alone, together = batcher.put(10), batcher.put_all(range(8))
+    answers = await together
+    assert batches == [[10, 0, 1], [2, 3, 4], [5, 6, 7]]
+    assert await alone == 10
+    assert [answers[place] for place in (0, 2, 4)] == [0, 2, 4]
+    assert all(isinstance(answers[place], ValueError) for place in (1, 3))
+    assert all(isinstance(answers[place], Unavailable) for place in (5, 6, 7))
+    assert batcher.settled == 9
+    assert await batcher.put_all([]) == []
+
+
+async def test_whoever_gives_up_on_a_group_disturbs_nobody_else() -> None:
+    """Its items are flushed all the same, and the batcher goes on."""
+    batcher = Batcher(doubled)
+    together, alone = batcher.put_all([1, 2]), batcher.put(3)
+    together.cancel()
+    assert await alone == 6
+    assert batcher.settled == 3
+    with pytest.raises(asyncio.CancelledError):
+        await together
+
+
+async def test_a_group_asks_for_room_before_it_is_put() -> None:
+    """One item beside those that will be put with it; closed, none is taken."""
+    batcher = Batcher(doubled, max_waiting=3)
+    taken = batcher.put(1)
+    batcher.check(beside=1)
+    with pytest.raises(QueueFull):
+        batcher.check(beside=2)
+    assert await taken == 2
+    await batcher.close()
+    with pytest.raises(Unavailable):
+        batcher.check()

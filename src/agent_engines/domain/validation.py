@@ -68,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_LIMITS = Limits()
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """TaskRequest as it stands in a JSON body; `payload` stays the caller's bytes."""
 
     task_type: str
@@ -91,7 +91,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     traceparent: str | None = None
 
 
-_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_body = msgspec.json.Decoder(RequestBody).decode
 
 
 def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRequest:
@@ -104,18 +104,23 @@ def request_from_json(body: bytes, *, limits: Limits = DEFAULT_LIMITS) -> TaskRe
         if NOT_FINITE in error.args[0] and (field := _not_finite(body)):
             raise InvalidRequest(f"{field} is not a finite number, and {NOT_FINITE}", field=field) from None
         raise
+    return request_of(parsed)
+
+
+def request_of(parsed: RequestBody) -> TaskRequest:
+    """What a decoded body asks for. Raises InvalidRequest (the field named)."""
     return TaskRequest(
         task_type=parsed.task_type,
         payload=parsed.payload,
         requirements=parsed.requirements or {},
         priority=DEFAULT_PRIORITY if parsed.priority is None else parsed.priority,
         timeout_seconds=parsed.timeout_seconds,
-        deadline=parsed_moment("deadline", parsed.deadline),
+        deadline=None if parsed.deadline is None else parsed_moment("deadline", parsed.deadline),
         idempotency_key=parsed.idempotency_key,
         max_attempts=parsed.max_attempts,
         metadata=parsed.metadata or {},
         request_id=parsed.request_id,
-        run_at=parsed_moment("run_at", parsed.run_at),
+        run_at=None if parsed.run_at is None else parsed_moment("run_at", parsed.run_at),
         strategy=parsed.strategy,
         features=parsed.features,
         embedding=parsed.embedding,
@@ -286,17 +291,14 @@ def _check_timeout(value: float, limits: Limits) -> None:
 
 
 def _payload_bytes(payload: Any, limits: Limits) -> msgspec.Raw:
-    if type(payload) is msgspec.Raw:
-        raw, data = payload, bytes(payload)
-        if not data:
-            return NO_PAYLOAD
-    else:
-        data = json_of("payload", payload)
-        raw = msgspec.Raw(data)
+    """The payload as bytes of its own: what was decoded is a view of all that came with it."""
+    data = bytes(payload) if type(payload) is msgspec.Raw else json_of("payload", payload)
+    if not data:
+        return NO_PAYLOAD
     if len(data) > limits.body_bytes:
         raise TooLarge(f"the payload has {len(data)} bytes, at most {limits.body_bytes} are accepted", field="payload")
     check_json("payload", data, limits.depth)
-    return raw
+    return msgspec.Raw(data)
 
 
 def _check_mapping(field: str, value: Mapping[str, Any], limits: Limits) -> None:

@@ -29,7 +29,7 @@ from agent_engines.domain.messages import (
     TaskQuery,
 )
 from agent_engines.domain.tasks import TaskRequest
-from agent_engines.domain.validation import decode_json, request_from_json
+from agent_engines.domain.validation import DEFAULT_LIMITS, RequestBody, decode_json, request_from_json, request_of
 from agent_engines.ports.bus import Bus, Subscription
 from agent_engines.ports.ledger import AttemptView, DeadLetter, DecisionFilter, LetterFilter, TaskFilter
 from agent_engines.ports.service import IntelligenceService
@@ -63,7 +63,16 @@ class _Submissions(msgspec.Struct, frozen=True):
     fresh: bool = False
 
 
+class _Readable(msgspec.Struct, frozen=True):
+    """SubmitBatch read in one go, which takes that every request can be read."""
+
+    origin: str
+    requests: list[RequestBody]
+    fresh: bool = False
+
+
 _decode_submissions = msgspec.json.Decoder(_Submissions).decode
+_decode_readable = msgspec.json.Decoder(_Readable).decode
 
 
 class Gateway:
@@ -133,10 +142,7 @@ class Gateway:
 
     async def _submit(self, subject: str, data: bytes) -> bytes:
         try:
-            batch = decode_json(data, _decode_submissions)
-            if len(batch.requests) > MAX_BATCH:
-                raise InvalidRequest(f"a batch has at most {MAX_BATCH} requests", field="requests")
-            results = await self._submit_readable(batch)
+            results = await self._submit_readable(data)
         except AgentEnginesError as error:
             results = [SubmitResult(refused=refusal(error))]
         except Exception as error:
@@ -148,16 +154,23 @@ class Gateway:
             data = _encode(SubmitReply(results=tuple([_brief(result) for result in results])))
         return data
 
-    async def _submit_readable(self, batch: _Submissions) -> list[SubmitResult]:
+    async def _submit_readable(self, data: bytes) -> list[SubmitResult]:
+        """Raises InvalidRequest when the message as a whole cannot be read."""
+        batch = _read(data)
+        if len(batch.requests) > MAX_BATCH:
+            raise InvalidRequest(f"a batch has at most {MAX_BATCH} requests", field="requests")
         requests: list[TaskRequest] = []
         refused: dict[int, SubmitResult] = {}
-        for place, raw in enumerate(batch.requests):
+        for place, request in enumerate(batch.requests):
             try:
-                requests.append(request_from_json(bytes(raw)))
+                whole = isinstance(request, RequestBody)
+                requests.append(request_of(request) if whole else request_from_json(bytes(request)))
             except InvalidRequest as error:
                 refused[place] = SubmitResult(refused=refusal(error))
-        submitted = self._service.submit(requests, origin=batch.origin, fresh=batch.fresh) if requests else None
-        taken = iter([] if submitted is None else await submitted)
+        submitted = await self._service.submit(requests, origin=batch.origin, fresh=batch.fresh) if requests else []
+        if not refused:
+            return submitted
+        taken = iter(submitted)
         return [refused[place] if place in refused else next(taken) for place in range(len(batch.requests))]
 
     async def _cancel(self, query: TaskQuery) -> dict[str, str]:
@@ -179,6 +192,16 @@ class Gateway:
         except ValueError:
             raise InvalidRequest(f"mode must be one of {', '.join(AgentMode)}", field="mode") from None
         return await self._service.set_mode(query.agent, mode)
+
+
+def _read(data: bytes) -> _Readable | _Submissions:
+    """In one go, unless a request may have to be refused by itself: it cannot be read, or may be too large."""
+    if len(data) <= DEFAULT_LIMITS.body_bytes:
+        try:
+            return decode_json(data, _decode_readable)
+        except InvalidRequest:
+            pass
+    return decode_json(data, _decode_submissions)
 
 
 def _brief(result: SubmitResult) -> SubmitResult:

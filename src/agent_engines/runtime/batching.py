@@ -10,12 +10,34 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
-from typing import Generic, TypeVar
+from itertools import repeat
+from typing import Any, Generic, TypeVar
 
 from agent_engines.domain.errors import QueueFull, Unavailable
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+class _Together(Generic[Answer]):
+    """The answers of items that were put together: one future for all, done when the last of them is there."""
+
+    __slots__ = ("answers", "future", "left")
+
+    def __init__(self, size: int) -> None:
+        self.future: asyncio.Future[list[Answer | BaseException]] = asyncio.get_running_loop().create_future()
+        self.answers: list[Any] = [None] * size
+        self.left = size
+
+    def settle(self, place: int, answer: Answer | BaseException) -> None:
+        self.answers[place] = answer
+        self.left -= 1
+        if self.left == 0 and not self.future.done():
+            self.future.set_result(self.answers)
+
+
+_Asked = asyncio.Future[Answer] | _Together[Answer] | None
+"""Whoever waits for an answer: alone, with others, or nobody."""
 
 
 class Batcher(Generic[Item, Answer]):
@@ -40,7 +62,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_waiting = max_waiting
         self._lanes = lanes
         self._crowd = crowd
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer] | None]] = deque()
+        self._waiting: deque[tuple[Item, _Asked[Answer], int]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self._surroundings = copy_context()
@@ -53,24 +75,43 @@ class Batcher(Generic[Item, Answer]):
     @property
     def waiting(self) -> list[Item]:
         """What is in no batch yet, in order."""
-        return [item for item, _ in self._waiting]
+        return [item for item, _, _ in self._waiting]
 
     def put(self, item: Item) -> asyncio.Future[Answer]:
         """Queue one item; the future holds its answer. Raises QueueFull, Unavailable (closed)."""
+        self.check()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._add(item, future)
+        self._waiting.append((item, future, 0))
+        self._begin()
         return future
+
+    def put_all(self, items: Sequence[Item]) -> asyncio.Future[list[Answer | BaseException]]:
+        """Queue items that whoever puts them waits for together: one answer or error for each, in order.
+
+        They are as separate as any others: only whether there is room must be asked before, with `check`.
+        """
+        together: _Together[Answer] = _Together(len(items))
+        self._waiting.extend(zip(items, repeat(together), range(len(items))))
+        if items:
+            self._begin()
+        else:
+            together.future.set_result([])
+        return together.future
 
     def post(self, item: Item) -> None:
         """Queue one item whose answer nobody waits for. Raises QueueFull, Unavailable (closed)."""
-        self._add(item, None)
+        self.check()
+        self._waiting.append((item, None, 0))
+        self._begin()
 
-    def _add(self, item: Item, future: asyncio.Future[Answer] | None) -> None:
+    def check(self, beside: int = 0) -> None:
+        """Raises QueueFull, Unavailable (closed) when one more item beside so many others is not taken."""
         if self._closed:
             raise Unavailable("this process is shutting down")
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) + beside >= self._max_waiting:
             raise QueueFull("too many requests wait for a commit", retry_after=1.0)
-        self._waiting.append((item, future))
+
+    def _begin(self) -> None:
         busy = len(self._running)
         if not busy or (busy < self._lanes and len(self._waiting) >= self._crowd):
             self._start_lane()
@@ -103,25 +144,32 @@ class Batcher(Generic[Item, Answer]):
             if lane is not None:
                 self._running.discard(lane)
 
-    async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Answer] | None]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Item, _Asked[Answer], int]]) -> None:
         try:
-            answers = await self._flush([item for item, _ in batch])
+            answers = await self._flush([item for item, _, _ in batch])
             if len(answers) != len(batch):
                 raise RuntimeError(f"flush answered {len(answers)} of {len(batch)} items")
         except asyncio.CancelledError:
-            for _, future in batch:
-                if future is not None:
-                    future.cancel()
+            for _, asked, _ in batch:
+                if asked is not None:
+                    (asked.future if isinstance(asked, _Together) else asked).cancel()
             raise
         except Exception as error:
             answers = [error] * len(batch)
         self.settled += len(batch)
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future is None or future.done():
+        for (_, asked, place), answer in zip(batch, answers, strict=True):
+            if asked is None:
                 continue
-            if isinstance(answer, BaseException):
-                future.set_exception(answer)
-                # An abandoned caller must not turn into an "exception was never retrieved" line.
-                future.exception()
-            else:
-                future.set_result(answer)
+            if isinstance(asked, _Together):
+                asked.settle(place, answer)
+            elif not asked.done():
+                _tell(asked, answer)
+
+
+def _tell(asked: asyncio.Future[Answer], answer: Answer | BaseException) -> None:
+    if isinstance(answer, BaseException):
+        asked.set_exception(answer)
+        # An abandoned caller must not turn into an "exception was never retrieved" line.
+        asked.exception()
+    else:
+        asked.set_result(answer)

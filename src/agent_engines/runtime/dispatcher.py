@@ -39,7 +39,7 @@ from .answers import COMMITTED, JOURNAL, accepted, refusal
 from .batching import Batcher
 from .decider import Decider
 from .dispatches import Dispatches
-from .drafts import DEFAULT_ATTEMPTS, Draft, failed, fresh_key, ledger_word
+from .drafts import DEFAULT_ATTEMPTS, Draft, Said, Turn, fresh_key, ledger_words
 from .fleet import Fleet
 from .hedging import Hedging
 from .journal import TaskJournal
@@ -55,6 +55,10 @@ CROWD = 64
 """Acceptances that wait before a second commit is begun beside the one under way."""
 TURN = 100
 """Requests of one submission that are drafted before others get a turn: a few milliseconds."""
+
+
+Stored = asyncio.Future[list[Said]] | Unavailable
+"""What the ledger will say to a turn's drafts; while it is known to be away, that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,20 +124,27 @@ class Dispatcher:
         """
         home = self._options.origin if origin is None else checked_origin(origin)
         results: list[SubmitResult | None] = [None] * len(requests)
-        drafts: list[Draft] = []
+        turns: list[tuple[list[Draft], Stored]] = []
         untaken: list[tuple[int, Task]] = []
-        for place, request in enumerate(requests):
-            if place % TURN == TURN - 1:
+        for begin in range(0, len(requests), TURN):
+            if begin:
                 # Thousands of decisions in a row would keep heartbeats and other callers waiting.
                 await asyncio.sleep(0)
-            try:
-                drafts.append(self._draft(place, request, home, traceparent, fresh=fresh))
-            except AgentEnginesError as error:
-                results[place] = SubmitResult(refused=refusal(error))
-                if isinstance(error, FOR_NOW) and request.idempotency_key is not None:
-                    untaken.append((place, self._task(request, home, traceparent)))
+            turn = self._turn(home, traceparent, fresh=fresh)
+            drafts: list[Draft] = []
+            for place, request in enumerate(requests[begin : begin + TURN], begin):
+                try:
+                    drafts.append(self._draft(place, request, turn, len(drafts)))
+                except AgentEnginesError as error:
+                    results[place] = SubmitResult(refused=refusal(error))
+                    if isinstance(error, FOR_NOW) and request.idempotency_key is not None:
+                        untaken.append((place, self._task(request, turn)))
+            if drafts:
+                entries = [Entry(draft.task, draft.decision) for draft in drafts]
+                turns.append((drafts, turn.away or self._accepting.put_all(entries)))
+        drafts = [draft for drafts, _ in turns for draft in drafts]
         self.retry_budget.ordinary(self._clock.monotonic(), len(drafts))
-        for draft, outcome in zip(drafts, await self._send(drafts), strict=True):
+        for draft, outcome in zip(drafts, await self._send(drafts, turns), strict=True):
             results[draft.place] = outcome
         for place, answer in await self._repeats.answers(untaken):
             results[place] = answer
@@ -209,10 +220,20 @@ class Dispatcher:
         await self._accepting.close()
         await self._logging.close()
 
-    def _task(self, request: TaskRequest, origin: str, traceparent: str | None) -> Task:
+    def _turn(self, origin: str, traceparent: str | None, *, fresh: bool) -> Turn:
+        clock = self._clock
+        return Turn(origin, traceparent, fresh, clock.now(), clock.monotonic(), self._ledger.refusal())
+
+    def _task(self, request: TaskRequest, turn: Turn) -> Task:
         """Raises InvalidRequest, TooLarge."""
-        now, limits = self._clock.now(), self._options.limits
-        return to_task(request, now=now, origin=origin, new_id=self._new_id, traceparent=traceparent, limits=limits)
+        return to_task(
+            request,
+            now=turn.now,
+            origin=turn.origin,
+            new_id=self._new_id,
+            traceparent=turn.traceparent,
+            limits=self._options.limits,
+        )
 
     async def _spent(self, stored: StoredTask) -> Spend:
         """What earlier attempts used up, where that matters. Raises Unavailable."""
@@ -224,16 +245,13 @@ class Dispatcher:
         if self.books is not None and charged:
             self.books.sent(task.terms.tenant, task.task_id, self._fleet.price(agent))
 
-    def _draft(self, place: int, request: TaskRequest, origin: str, traceparent: str | None, *, fresh: bool) -> Draft:
-        """Validate, decide and hand the task to the ledger's next commit. Raises every AgentEnginesError of those."""
-        clock = self._clock
-        began = clock.monotonic()
-        now = clock.now()
-        task = self._task(request, origin, traceparent)
+    def _draft(self, place: int, request: TaskRequest, turn: Turn, beside: int) -> Draft:
+        """Validate and decide; the ledger has room for it `beside` so many others. Raises every AgentEnginesError of those."""
+        task = self._task(request, turn)
+        terms = task.terms
         if self.admission is not None:
-            tenant = task.terms.tenant
-            self.admission.check(task.priority, tenant, self.dispatches.weight_of(tenant))
-        away = self._ledger.refusal()
+            self.admission.check(task.priority, terms.tenant, self.dispatches.weight_of(terms.tenant))
+        away = turn.away
         if away is not None and (self.journal is None or not self.journal.open):
             raise away
         decision = self.decide(self.context(task, task.request_id))
@@ -242,24 +260,30 @@ class Dispatcher:
             attempts = self._fleet.max_attempts(agent, task.task_type) or DEFAULT_ATTEMPTS
             # Nobody else has seen the task yet, and only the chosen agent could tell the number.
             force_setattr(task, "max_attempts", attempts)
-        attempts = capped_attempts(task.max_attempts or DEFAULT_ATTEMPTS, task.terms.budget)
-        message = self.dispatches.message(task, decision, attempts, now)
-        stored = self._accepting.put(Entry(task, decision)) if away is None else failed(away)
+        attempts = capped_attempts(task.max_attempts or DEFAULT_ATTEMPTS, terms.budget)
+        message = self.dispatches.message(task, decision, attempts, turn.now)
+        if away is None:
+            self._accepting.check(beside)
         # Counted before it is sent: the next decision of the same submission must see it.
         charged = self.books is not None and not self.books.holds(task.task_id)
         self._sent(task, agent, charged=charged)
         key = task.idempotency_key
         # While the ledger is away its word comes later than the repetition of a submission might.
-        after_ledger = key is not None and not (fresh and away is None and fresh_key(key, now))
+        after_ledger = key is not None and not (turn.fresh and away is None and fresh_key(key, turn.now))
         watched = None if self.hedging is None else self.hedging.watch(task, decision, attempts)
-        return Draft(place, task, decision, message, stored, began, after_ledger, watched, charged)
+        return Draft(place, task, decision, message, turn.began, after_ledger, watched, charged)
 
-    async def _send(self, drafts: Sequence[Draft]) -> list[SubmitResult]:
+    async def _send(
+        self, drafts: Sequence[Draft], turns: Sequence[tuple[Sequence[Draft], Stored]]
+    ) -> list[SubmitResult]:
         """Publish while the ledger commits; both must succeed. Tasks with a key wait for the ledger's word first."""
         plain = [draft for draft in drafts if not draft.after_ledger]
         published = iter(await self._publish([draft.message for draft in plain]))
         errors = [None if draft.after_ledger else next(published) for draft in drafts]
-        known = [await ledger_word(draft) for draft in drafts]
+        known: list[Known | AgentEnginesError | None] = []
+        for drafted, stored in turns:
+            answers = [stored] * len(drafted) if isinstance(stored, Unavailable) else await stored
+            known += ledger_words(drafted, answers)
         journaled = set[int]() if self.journal is None else await self.journal.stand_in(drafts, known, errors)
         if len(plain) < len(drafts):
             keyed = [at for at, draft in enumerate(drafts) if draft.after_ledger and at not in journaled]

@@ -1,8 +1,8 @@
-"""A submission under way: what was decided about it, and what the ledger will say."""
+"""A submission under way: what was decided about it, and what the ledger says."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent_engines.domain.decisions import Decision
@@ -32,7 +32,7 @@ def fresh_key(key: str, now: float) -> bool:
 
 
 class Draft(NamedTuple):
-    """A submission under way. `place`: its position among the requests; `stored`: what the ledger will say.
+    """A request under way. `place`: its position in the submission; `began`: monotonic seconds.
 
     `after_ledger`: its key may be known already, so it is sent when the ledger has said that it is new.
     """
@@ -41,7 +41,6 @@ class Draft(NamedTuple):
     task: Task
     decision: Decision
     message: TaskMessage
-    stored: asyncio.Future[Known | None]
     began: float
     after_ledger: bool
     watched: Watched | None = None
@@ -50,22 +49,32 @@ class Draft(NamedTuple):
     """Its price was put down as under way for it; not for a repeat of what is under way already."""
 
 
-async def ledger_word(draft: Draft) -> Known | AgentEnginesError | None:
-    """What the ledger said: None for a new task, also when it was this very write that came through before."""
-    try:
-        known = await draft.stored
-    except AgentEnginesError as error:
-        return error
-    if known is None or known.decision is None:
-        return known
-    same = known.decision.request_id == draft.decision.request_id
-    return None if same and abs(known.decision.created_at - draft.decision.created_at) < SAME_WRITE_SECONDS else known
+class Turn(NamedTuple):
+    """What the drafts of one turn share. `now`: epoch seconds; `began`: monotonic seconds; `away`: the ledger is, so far."""
+
+    origin: str
+    traceparent: str | None
+    fresh: bool
+    now: float
+    began: float
+    away: Unavailable | None
 
 
-def failed(error: Unavailable) -> asyncio.Future[Known | None]:
-    """The ledger's answer while it is known to be away."""
-    future: asyncio.Future[Known | None] = asyncio.get_running_loop().create_future()
-    future.set_exception(error)
-    # A submission that is cancelled must not leave an "exception was never retrieved" line.
-    future.exception()
-    return future
+Said = Known | BaseException | None
+"""What the ledger answered to one entry."""
+
+
+def ledger_words(drafts: Sequence[Draft], answers: Sequence[Said]) -> list[Known | AgentEnginesError | None]:
+    """For each: None for a new task, also when it was this very write that came through before. Raises what is no AgentEnginesError."""
+    return [None if said is None else _ledger_word(draft, said) for draft, said in zip(drafts, answers, strict=True)]
+
+
+def _ledger_word(draft: Draft, said: Known | BaseException) -> Known | AgentEnginesError | None:
+    if isinstance(said, AgentEnginesError):
+        return said
+    if isinstance(said, BaseException):
+        raise said
+    if said.decision is None:
+        return said
+    same = said.decision.request_id == draft.decision.request_id
+    return None if same and abs(said.decision.created_at - draft.decision.created_at) < SAME_WRITE_SECONDS else said

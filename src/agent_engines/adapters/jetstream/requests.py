@@ -176,9 +176,10 @@ class Requests:
         flight = self._flight(len(indexes))
         attempt_ends = min(deadline, self._loop.time() + PUBLISH_SECONDS / 2)
         block: list[bytes] = []
+        roomy = self._has_room_for(len(indexes), max([len(messages[index].payload) for index in indexes]))
         for position, index in enumerate(indexes):
             message = messages[index]
-            if not self._has_room(len(message.payload)):
+            if not roomy and not self._has_room(len(message.payload)):
                 self._write(block)
                 if not await self._admit(len(message.payload), attempt_ends):
                     flight.settle(position, Ambiguous("the bus is not connected or does not answer"))
@@ -202,6 +203,12 @@ class Requests:
         waiting = len(self._waiting)
         fits = waiting < WINDOW and (self._bytes + size <= WINDOW_BYTES or not waiting)
         return fits and size <= self._connection.max_payload and self._connection.connected
+
+    def _has_room_for(self, count: int, size: int) -> bool:
+        """Whether so many messages of at most `size` bytes can be sent without a wait in between."""
+        waiting = len(self._waiting)
+        fits = waiting + count <= WINDOW and self._bytes + count * size <= WINDOW_BYTES
+        return fits and self._has_room(size)
 
     async def _admit(self, size: int, deadline: float) -> bool:
         """Wait for room in the window; False when there is no connection or the time is over."""
@@ -264,7 +271,8 @@ class Requests:
         flight, index, _, size = entry
         self._bytes -= size
         flight.settle(index, outcome)
-        self._let_next_in()
+        if self._queue:
+            self._let_next_in()
 
     def _let_next_in(self) -> None:
         while self._queue:

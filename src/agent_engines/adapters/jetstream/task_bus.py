@@ -35,7 +35,8 @@ class JetStreamTasks:
         self._requests = requests
         self._api = api
         self._log = log
-        self._subjects: dict[tuple[PriorityClass, str], bytes] = {}
+        self._subjects: dict[tuple[int, str], bytes] = {}
+        """By priority and agent."""
 
     async def publish_task(self, message: TaskMessage) -> None:
         await self._requests.publish(self._outgoing(message))
@@ -71,7 +72,7 @@ class JetStreamTasks:
     async def publish_raw(self, priority: PriorityClass, agent: str, raw: bytes, message_id: str = "") -> None:
         """Store any bytes: what a foreign publisher could do."""
         header = headers(message_id, None) if message_id else b""
-        await self._requests.publish(Outgoing(self._subject(priority, agent), raw, header))
+        await self._requests.publish(Outgoing(_subject(priority, agent), raw, header))
 
     async def open_inbox(self, agent: str) -> JetStreamInbox:
         validated_agent_id(agent)
@@ -107,15 +108,11 @@ class JetStreamTasks:
         return Lane(self._connection, stream, ensure, self._log)
 
     def _outgoing(self, message: TaskMessage) -> Outgoing:
-        subject = self._subject(PriorityClass.of(message.priority), message.agent)
+        place = (message.priority, message.agent)
+        subject = self._subjects.get(place)
+        if subject is None:
+            subject = self._subjects[place] = _subject(PriorityClass.of(message.priority), message.agent)
         return Outgoing(subject, wire.encode(message), headers(wire.task_id(message), message.traceparent))
-
-    def _subject(self, priority: PriorityClass, agent: str) -> bytes:
-        known = self._subjects.get((priority, agent))
-        if known is None:
-            known = subjects.task(priority, validated_agent_id(agent)).encode()
-            self._subjects[priority, agent] = known
-        return known
 
 
 class JetStreamInbox:
@@ -151,6 +148,10 @@ class JetStreamInbox:
     def _answer(self, deliveries: Sequence[Delivery], verb: bytes) -> None:
         if not answer(self._connection, [cast("bytes", delivery.token) for delivery in deliveries], verb):
             self._log.warning("Acknowledgements dropped, the bus is away", count=len(deliveries), verb=verb.decode())
+
+
+def _subject(priority: PriorityClass, agent: str) -> bytes:
+    return subjects.task(priority, validated_agent_id(agent)).encode()
 
 
 def headers(message_id: str, traceparent: str | None) -> bytes:
