@@ -294,6 +294,13 @@ def test_a_key_names_its_task_by_a_version_5_uuid(key: str) -> None:
         assert not key.isprintable(), "such a key is refused before it is asked for"
 
 
+@given(st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3))
+def test_what_two_tenants_call_alike_are_two_tasks(key: str, one: str, other: str) -> None:
+    assert task_id_of(key, one) != task_id_of(key)
+    assert (task_id_of(key, one) == task_id_of(key, other)) == (one == other)
+    assert task(TaskRequest(task_type="t", idempotency_key=key, tenant=one)).task_id == task_id_of(key, one)
+
+
 @given(st.uuids(version=4), st.integers(0, 2**48 - 1))
 def test_a_key_that_is_a_version_7_uuid_lends_its_moment_and_nothing_else(random: uuid.UUID, moment: int) -> None:
     key = uuid.UUID(int=(moment << 80) | (random.int & ((1 << 80) - 1)) & ~(0xF << 76) | (7 << 76))

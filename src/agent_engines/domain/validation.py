@@ -188,7 +188,7 @@ def to_task(
     key = request.idempotency_key
     # A repeated key is the same task but another request: each submission's decision has a name of its own.
     fresh = new_id()
-    task_id = fresh if key is None else task_id_of(key)
+    task_id = fresh if key is None else task_id_of(key, terms.tenant)
     task = Task(
         task_id=task_id,
         request_id=request.request_id or fresh,

@@ -192,7 +192,7 @@ class Schedules:
         schedule, key = firing.schedule, firing.request.idempotency_key or ""
         problem = refused.detail if refused is not None and refused.kind in FINAL_REFUSALS else None
         # A Conflict says that the task of this occurrence is there, made before the schedule was edited.
-        made = accepted.task_id if accepted is not None else task_id_of(key)
+        made = accepted.task_id if accepted is not None else task_id_of(key, firing.request.tenant)
         done = msgspec.structs.replace(
             schedule,
             last_run_at=firing.occurrence,
