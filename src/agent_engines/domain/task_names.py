@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from hashlib import sha1
 
+from .digests import sha1
 from .kernel import moment_of, name_of
 
 TASK_NAMESPACE = uuid.UUID("6f2b8f0e-5c51-5d0c-9c0e-3d6e4d1f7a10")
 """Namespace of task ids made from idempotency keys: the same key is the same task on every router."""
-_NAMESPACE_BYTES = TASK_NAMESPACE.bytes
+_IN_NAMESPACE = sha1(TASK_NAMESPACE.bytes, usedforsecurity=False)
 
 __all__ = ["TASK_NAMESPACE", "moment_of", "task_id_of"]
 
@@ -21,4 +21,6 @@ def task_id_of(key: str) -> str:
     the database a sixth less with 80,000 rows, and no more when an index has outgrown its memory. The rest is a digest
     all the same, as ids are shown to everybody and keys are not.
     """
-    return name_of(sha1(_NAMESPACE_BYTES + key.encode(), usedforsecurity=False).digest(), key)
+    digest = _IN_NAMESPACE.copy()
+    digest.update(key.encode())
+    return name_of(digest.digest(), key)
