@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from agent_engines.adapters.postgres import arrays
-from agent_engines.adapters.postgres.pool import UNSTORABLE, Pool
+from agent_engines.adapters.postgres.pool import UNSTORABLE, Connection, Pool
 from kernel_house import loaded
 
 LETTERS = string.printable + 'é€𝄞{}",\\NULL'
@@ -106,6 +106,15 @@ async def test_what_cannot_be_stored_is_told_as_before(
     assert await taught.run(lambda connection: connection.fetch("SELECT $1::text[] AS still", ["here"]))
 
 
-async def test_a_connection_is_taught(taught: Pool) -> None:
-    with pytest.raises(asyncpg.DataError, match="expected str, got list"):
-        await taught.run(lambda connection: connection.fetch("SELECT $1::text[]", [["an array in an array"]]))
+async def test_a_connection_is_taught_for_good(taught: Pool) -> None:
+    async def refused(connection: Connection) -> None:
+        with pytest.raises(asyncpg.DataError, match="expected str, got list"):
+            await connection.fetch("SELECT $1::text[]", [["an array in an array"]])
+
+    async def work(connection: Connection) -> None:
+        await refused(connection)
+        # As asyncpg does after a migration under a prepared statement.
+        await connection.reload_schema_state()
+        await refused(connection)
+
+    await taught.run(work)

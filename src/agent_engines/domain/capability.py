@@ -11,8 +11,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from enum import StrEnum
-from hashlib import sha256
 
+from .digests import sha256
 from .messages import Report
 
 SHARED_NAME = "capability"
@@ -36,7 +36,7 @@ class Flaw(StrEnum):
 
 
 class Signer:
-    """One key. HMAC by RFC 2104 in two plain calls: half the time of hmac.digest, and of copies of begun digests."""
+    """One key. HMAC by RFC 2104 with both halves prepared: less than half the time of hmac.digest."""
 
     __slots__ = ("_inner", "_outer", "key_id")
 
@@ -45,8 +45,8 @@ class Signer:
             raise ValueError(f"a capability key has at least {MIN_KEY_LENGTH} bytes")
         self.key_id = sha256(b"key id of " + key).hexdigest()[:KEY_ID_LENGTH]
         padded = (sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
-        self._inner = bytes(byte ^ 0x36 for byte in padded)
-        self._outer = bytes(byte ^ 0x5C for byte in padded)
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def sign(self, task_id: str, generation: int, agent: str) -> str:
         """The capability's text, KEY_ID_LENGTH + 1 + 32 characters."""
@@ -58,8 +58,11 @@ class Signer:
         return self._mark(b"seal|" + data)
 
     def _mark(self, message: bytes) -> str:
-        mac = sha256(self._outer + sha256(self._inner + message).digest()).hexdigest()
-        return f"{self.key_id}.{mac[: 2 * MAC_BYTES]}"
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return f"{self.key_id}.{outer.hexdigest()[: 2 * MAC_BYTES]}"
 
 
 class Capabilities:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from hashlib import sha1
 
+from .digests import sha1
 from .kernel import moment_of, name_of
 from .terms import DEFAULT_TENANT
 
 TASK_NAMESPACE = uuid.UUID("6f2b8f0e-5c51-5d0c-9c0e-3d6e4d1f7a10")
 """Namespace of task ids made from idempotency keys: the same key is the same task on every router."""
-_NAMESPACE_BYTES = TASK_NAMESPACE.bytes
+_IN_NAMESPACE = sha1(TASK_NAMESPACE.bytes, usedforsecurity=False)
 
 __all__ = ["TASK_NAMESPACE", "moment_of", "task_id_of"]
 
@@ -24,4 +24,6 @@ def task_id_of(key: str, tenant: str = DEFAULT_TENANT) -> str:
     """
     # A key has no NUL, so no two pairs are written alike.
     named = key if tenant == DEFAULT_TENANT else f"{tenant}\0{key}"
-    return name_of(sha1(_NAMESPACE_BYTES + named.encode(), usedforsecurity=False).digest(), key)
+    digest = _IN_NAMESPACE.copy()
+    digest.update(named.encode())
+    return name_of(digest.digest(), key)
