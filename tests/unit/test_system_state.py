@@ -8,7 +8,7 @@ from agent_engines.adapters.postgres.system_state import MOST_KEPT, States, Syst
 from agent_engines.domain.decisions import Candidate, Decision, Rejection
 
 
-def candidate(agent: str, **fields: float) -> Candidate:
+def candidate(agent: str, *, quality: float | None = None, score: float | None = None) -> Candidate:
     return Candidate(
         agent=agent,
         replicas=1,
@@ -19,7 +19,8 @@ def candidate(agent: str, **fields: float) -> Candidate:
         success=0.75,
         cost=0.0,
         age_seconds=0.5,
-        **fields,
+        quality=quality,
+        score=score,
     )
 
 

@@ -17,7 +17,7 @@ SMOOTHING = 0.1
 
 
 class Track(msgspec.Struct, kw_only=True):
-    """Running estimates for one (agent, task type); `learn` and `judge` are the only ways it changes."""
+    """Running estimates for one (agent, task type); `learn`, `time` and `judge` are the only ways it changes."""
 
     successes: float = 0.0
     failures: float = 0.0
@@ -35,18 +35,26 @@ class Track(msgspec.Struct, kw_only=True):
 
     def learn(self, success: bool, service_ms: float | None = None, quality: float | None = None) -> None:
         """Take in one outcome; older ones weigh `FORGETTING` less. `service_ms`: handler time in milliseconds."""
-        self.successes = self.successes * FORGETTING + (1.0 if success else 0.0)
-        self.failures = self.failures * FORGETTING + (0.0 if success else 1.0)
+        successes, failures = self.successes * FORGETTING, self.failures * FORGETTING
+        if success:
+            successes += 1.0
+        else:
+            failures += 1.0
         # Kept rather than derived: every decision reads them, only an outcome changes them.
-        total = self.successes + self.failures + 2 * JEFFREYS
-        self.success = (self.successes + JEFFREYS) / total
-        self.doubt = math.sqrt(self.success * (1.0 - self.success) / (total + 1.0))
+        total = successes + failures + 2 * JEFFREYS
+        share = (successes + JEFFREYS) / total
+        self.successes, self.failures, self.success = successes, failures, share
+        self.doubt = math.sqrt(share * (1.0 - share) / (total + 1.0))
         self.outcomes += 1
-        if service_ms is not None and service_ms >= 0 and math.isfinite(service_ms):
-            self.timed += 1
-            self.service_ms = moved(self.service_ms, service_ms, self.timed)
+        self.time(service_ms)
         if quality is not None:
             self.judge(quality)
+
+    def time(self, service_ms: float | None) -> None:
+        """Take in one handler time, milliseconds; anything that is none is passed over."""
+        if service_ms is not None and 0.0 <= service_ms < math.inf:
+            self.timed += 1
+            self.service_ms = moved(self.service_ms, service_ms, self.timed)
 
     def judge(self, quality: float) -> None:
         """Take in one judgement of finished work, 0..1; anything else is no judgement."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -57,7 +57,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Features made of `text` in the context, by hashing its words; 0: none."""
 
 
-class Weighed(NamedTuple):
+class Weighed(msgspec.Struct, frozen=True, eq=False):
     """What a decision was made of: one entry for each kind, in the same order everywhere. Read only: nothing is copied.
 
     `numbers` are the kinds' in `Values` (0: new), `quality` and `width` the expectation and its standard deviation, `found` three
@@ -89,7 +89,7 @@ class Weighed(NamedTuple):
         return self.places[self.at]
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, eq=False):
     """`probability` belongs to the kind; `position` is the chosen candidate's; `confidence` is P(success) of the choice."""
 
     position: int
@@ -102,7 +102,7 @@ class Choice(NamedTuple):
     weighed: Weighed
 
 
-class _Arranged(NamedTuple):
+class _Arranged(msgspec.Struct, frozen=True, eq=False):
     """Candidates as they came last time: the very tuple or the mappings, their costs, and what was made of them."""
 
     whole: tuple[Mapping[str, Any], ...] | None

@@ -15,6 +15,7 @@ STEP = 0.05
 """How far one outcome moves the logarithm of the percentile, at most."""
 BUDGET = 0.05
 BURST = 5.0
+MOST_CREDIT = 10.0 * BURST
 """Hedges that may be sent before their share of decisions has come in."""
 MOST_BUSY = 0.85
 LEAST_RATIO = 1.2
@@ -48,8 +49,11 @@ class Hedges:
 
     def decided(self) -> None:
         """One more decision."""
-        self._credit = min(self._credit + BUDGET, 10.0 * BURST)
-        self._trials = min(self._trials + TRIAL, 1.0)
+        # Mostly both are full.
+        if self._credit < MOST_CREDIT:
+            self._credit = min(self._credit + BUDGET, MOST_CREDIT)
+        if self._trials < 1.0:
+            self._trials = min(self._trials + TRIAL, 1.0)
 
     def spent(self) -> None:
         """One hedge was sent."""

@@ -10,8 +10,8 @@ arrays that every event keeps up to date; one decision costs a few operations on
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from .arithmetic import FLIGHT, ODDS, PACE, SILENCE, SLOWNESS, WAIT
@@ -38,7 +38,7 @@ BUSY_SECONDS = 20.0
 """Time over which utilisation is averaged: a burst is no regime."""
 
 
-class Sent(NamedTuple):
+class Sent(msgspec.Struct, frozen=True, gc=False):
     """A task under way: where to, the predictions it was sent with, when, and in how many seconds it should be back."""
 
     row: int
@@ -76,6 +76,8 @@ class Loads:
         self._rows: dict[str, int] = {}
         self._replicas: list[Replica] = []
         self._numbers = np.zeros((6, 0))
+        self._stale: set[int] = set()
+        """Rows of it that are behind: a task that is sent and the report of it are brought in together."""
         self._mean_work = 1.0
         self._works = 0
         self._swept_at = -math.inf
@@ -94,15 +96,16 @@ class Loads:
             self._replicas.append(Replica())
             if row >= self._numbers.shape[1]:
                 self._numbers = np.concatenate([self._numbers, np.zeros((6, max(16, row // 4)))], axis=1)
-            self._refresh(row)
+            self._stale.add(row)
         return row
 
     def slots(self, row: int, slots: float) -> None:
         self._replicas[row].slots = max(1.0, slots)
-        self._refresh(row)
+        self._stale.add(row)
 
     def at(self, now: float) -> Floats:
         """Every replica's numbers, line by line; to be read before anything else is told."""
+        self._refresh()
         for row, suspicion in self._suspects.items():
             self._numbers[ODDS, row] = suspicion.odds(now)
         return self._numbers
@@ -127,10 +130,12 @@ class Loads:
 
     def flight(self, rows: NDArrayInt) -> Floats:
         """Tasks each of them has or is about to get."""
+        self._refresh()
         return self._numbers[FLIGHT, rows]
 
     def slowness(self, rows: NDArrayInt) -> Floats:
         """Seconds each of them takes for a second of work."""
+        self._refresh()
         return self._numbers[SLOWNESS, rows]
 
     def error_share(self, row: int) -> float:
@@ -161,7 +166,7 @@ class Loads:
         if len(self._open) > OPEN_DECISIONS:
             oldest = next(iter(self._open))
             self._replicas[self._open.pop(oldest).row].open.pop(oldest, None)
-        self._refresh(row)
+        self._stale.add(row)
 
     def reported(self, row: int, in_flight: float, now: float) -> None:
         """Its own word on how much it has: what we sent before is in it."""
@@ -176,7 +181,7 @@ class Loads:
             replica.quick += (replica.steady - replica.quick) * min(1.0, passed / CALM_SECONDS)
             replica.steady += (replica.usual - replica.steady) * min(1.0, passed / FORGET_SECONDS)
             replica.sampled_at = now
-        self._refresh(row)
+        self._stale.add(row)
         if now - self._swept_at >= SWEEP_SECONDS:
             self._sweep(now)
 
@@ -198,7 +203,7 @@ class Loads:
         else:
             replica.reported = max(0.0, replica.reported - 1.0)
         if refresh:
-            self._refresh(row)
+            self._stale.add(row)
         return sent
 
     def succeeded(
@@ -228,7 +233,7 @@ class Loads:
             replica.samples += 1.0
             replica.usual += (sample - replica.usual) / min(replica.samples, USUAL)
             replica.sampled_at = now
-        self._refresh(row)
+        self._stale.add(row)
 
     def failed(self, row: int, now: float) -> None:
         """An error. Three in a row, or half of the recent ones, take the replica out for a while."""
@@ -250,6 +255,7 @@ class Loads:
 
     def _sweep(self, now: float) -> None:
         """Who has fallen silent, and how busy everybody is. What stands still will do so for about as long again (Lindy)."""
+        self._refresh()
         passed = min(BUSY_SECONDS, now - self._swept_at)
         self._swept_at = now
         share = self._busy / self._slots if self._slots else 0.0
@@ -261,20 +267,23 @@ class Loads:
         self._silent = bool(silence.any())
         self._numbers[SILENCE, : len(silence)] = silence
 
-    def _refresh(self, row: int) -> None:
-        """Bring the row's part of the arrays up to date."""
-        replica, numbers = self._replicas[row], self._numbers
-        slow = replica.quick if replica.quick > replica.steady else replica.steady
-        flight = replica.reported + replica.sent * self._routers
-        numbers[FLIGHT, row] = flight
-        numbers[SLOWNESS, row] = slow
-        numbers[PACE, row] = slow * (1.0 + CROWDING * flight)
-        over = flight + 1.0 - replica.slots
-        self._slots += replica.slots - replica.counted[0]
-        busy = min(flight, replica.slots)
-        self._busy += busy - replica.counted[1]
-        replica.counted = (replica.slots, busy)
-        numbers[WAIT, row] = slow * over / replica.slots if over > 0.0 else 0.0
+    def _refresh(self) -> None:
+        """Bring the arrays up to date."""
+        numbers, routers = self._numbers, self._routers
+        for row in self._stale:
+            replica = self._replicas[row]
+            slow = replica.quick if replica.quick > replica.steady else replica.steady
+            flight = replica.reported + replica.sent * routers
+            numbers[FLIGHT, row] = flight
+            numbers[SLOWNESS, row] = slow
+            numbers[PACE, row] = slow * (1.0 + CROWDING * flight)
+            over = flight + 1.0 - replica.slots
+            self._slots += replica.slots - replica.counted[0]
+            busy = min(flight, replica.slots)
+            self._busy += busy - replica.counted[1]
+            replica.counted = (replica.slots, busy)
+            numbers[WAIT, row] = slow * over / replica.slots if over > 0.0 else 0.0
+        self._stale.clear()
 
 
 NDArrayBool = np.ndarray[tuple[int], np.dtype[np.bool_]]

@@ -12,7 +12,7 @@ from msgspec.structs import force_setattr
 
 from agent_engines.domain.decisions import Candidate, DecisionContext
 from agent_engines.domain.routing import drawn
-from agent_engines.learning.adaptive import Adaptive, Choice, Options
+from agent_engines.learning.adaptive import Adaptive, Options, Weighed
 from agent_engines.learning.arrays import Floats
 from agent_engines.learning.lesson import Lesson
 from agent_engines.learning.task_features import task_vector
@@ -54,21 +54,21 @@ class Known(msgspec.Struct, frozen=True, gc=False):
 class Spread:
     """Probabilities that may be drawn from again: nothing has changed that would make others worth computing."""
 
-    def __init__(self, field: Field, context: DecisionContext, lessons: int, choice: Choice) -> None:
+    def __init__(self, field: Field, context: DecisionContext, lessons: int, weighed: Weighed) -> None:
         self.field = field
         self.task_type = context.task_type
         self.price = context.price
         self.lessons = lessons
-        self.choice = choice
-        self.places: list[int] = choice.weighed.best.tolist()
-        self.probabilities: list[float] = choice.weighed.probabilities.tolist()
-        self.best = int(choice.weighed.utility.argmax())
+        self.weighed = weighed
+        self.places: list[int] = weighed.best.tolist()
+        self.probabilities: list[float] = weighed.probabilities.tolist()
+        self.best = int(weighed.utility.argmax())
         self.left = REDRAWN
 
     @classmethod
-    def of(cls, field: Field, context: DecisionContext, lessons: int, choice: Choice) -> Spread | None:
+    def of(cls, field: Field, context: DecisionContext, lessons: int, weighed: Weighed) -> Spread | None:
         """None where somebody is full: drawn again it would keep tasks from him when he is not any more."""
-        made = cls(field, context, lessons, choice)
+        made = cls(field, context, lessons, weighed)
         return made if made.free() else None
 
     def fits(self, context: DecisionContext, field: Field, lessons: int) -> bool:
@@ -82,7 +82,11 @@ class Spread:
     def free(self) -> bool:
         """Whether everybody in it has a free slot."""
         members = self.field.members
-        return all(members[place].in_flight() < members[place].slots for place in self.places)
+        for place in self.places:
+            member = members[place]
+            if member.in_flight() >= member.slots:
+                return False
+        return True
 
 
 class AdaptiveStrategy:
@@ -130,8 +134,8 @@ class AdaptiveStrategy:
         }
         choice = self._adaptive.choose(asked, field.mappings)
         if plain and len(field.members) <= FEW:
-            self._spread = Spread.of(field, context, self._learned.values.lessons, choice)
-        candidates, place = _recorded(choice, context, field, moment)
+            self._spread = Spread.of(field, context, self._learned.values.lessons, choice.weighed)
+        candidates, place = _recorded(choice.weighed, choice.position, context, field, moment)
         return Picked(
             agent=choice.agent,
             confidence=choice.confidence,
@@ -199,22 +203,15 @@ class AdaptiveStrategy:
         spread.left -= 1
         self._adaptive.decided()
         kind = drawn(spread.probabilities, self._rng.random())
-        place, first = spread.places[kind], spread.choice
-        raw = min(max(float(first.weighed.quality[kind]), 0.0), 1.0)
+        place, weighed = spread.places[kind], spread.weighed
+        raw = min(max(float(weighed.quality[kind]), 0.0), 1.0)
         confidence = self._learned.values.confidence(raw, context.task_type, 0)
-        choice = first._replace(
-            position=place,
-            agent=spread.field.agents[place],
-            probability=spread.probabilities[kind],
-            confidence=confidence,
-            explored=kind != spread.best,
-        )
-        candidates, at = _recorded(choice, context, spread.field, moment)
+        candidates, at = _recorded(weighed, place, context, spread.field, moment)
         return Picked(
-            agent=choice.agent,
+            agent=spread.field.agents[place],
             confidence=confidence,
-            propensity=choice.probability,
-            explored=choice.explored,
+            propensity=spread.probabilities[kind],
+            explored=kind != spread.best,
             candidates=candidates,
             place=at,
             eligible=spread.field.agents if len(candidates) < len(spread.field.agents) else (),
@@ -245,35 +242,35 @@ class AdaptiveStrategy:
 
 
 def _recorded(
-    choice: Choice, context: DecisionContext, field: Field, moment: Moment
+    weighed: Weighed, position: int, context: DecisionContext, field: Field, moment: Moment
 ) -> tuple[tuple[Candidate, ...], int]:
-    """(candidates with their numbers, where the chosen one is among them)."""
-    weighed = choice.weighed
+    """(candidates with their numbers, where the one at `position` of the field is among them)."""
     places: list[int] = weighed.best.tolist()
     quality, width, found = weighed.quality, weighed.width, weighed.found
     if len(places) > FEW:
-        shown = _shown(choice, places)
+        shown = _shown(weighed, places.index(position))
         places = [places[kind] for kind in shown]
         kinds = np.array(shown)
         quality, width, found = quality.take(kinds), width.take(kinds), found.take(kinds, axis=1)
-    task_type, usual, now = context.task_type, moment.usual, moment.now
-    candidates = [field.members[at].candidate(task_type, usual, now) for at in places]
-    seconds, scores, probabilities = found.tolist()
-    # Made above for this decision alone: the policy's numbers take the place of the fleet's.
-    for at, (candidate, expected, doubt) in enumerate(zip(candidates, quality.tolist(), width.tolist(), strict=True)):
+    numbers = zip(places, quality.tolist(), width.tolist(), *found.tolist(), strict=True)
+    members, task_type, usual, now, timed = field.members, context.task_type, moment.usual, moment.now, weighed.timed
+    candidates: list[Candidate] = []
+    for place, expected, doubt, seconds, score, probability in numbers:
+        candidate = members[place].candidate(task_type, usual, now)
+        # Made for this decision alone: the policy's numbers take the place of the fleet's.
         force_setattr(candidate, "quality", expected)
         force_setattr(candidate, "doubt", doubt)
-        force_setattr(candidate, "score", scores[at])
-        force_setattr(candidate, "probability", probabilities[at])
-        if weighed.timed:
-            force_setattr(candidate, "completion_ms", 1000.0 * seconds[at])
-    return tuple(candidates), places.index(choice.position)
+        force_setattr(candidate, "score", score)
+        force_setattr(candidate, "probability", probability)
+        if timed:
+            force_setattr(candidate, "completion_ms", 1000.0 * seconds)
+        candidates.append(candidate)
+    return tuple(candidates), places.index(position)
 
 
-def _shown(choice: Choice, places: list[int]) -> list[int]:
+def _shown(weighed: Weighed, chosen: int) -> list[int]:
     """Kinds of a large field whose numbers are kept: those with the best utility and the chosen one, in the fleet's order."""
-    best: list[int] = (-choice.weighed.utility).argpartition(SHOWN - 1)[:SHOWN].tolist()
-    chosen = places.index(choice.position)
+    best: list[int] = weighed.utility.argpartition(-SHOWN)[-SHOWN:].tolist()
     if chosen not in best:
-        best[-1] = chosen
+        best[0] = chosen
     return sorted(best)

@@ -37,7 +37,7 @@ GROWN = 1.1
 
 CALM_SECONDS = 10.0
 
-Refusals = dict[PriorityClass, Unavailable | None]
+Refusals = dict[PriorityClass, Unavailable]
 
 
 class Queue(Protocol):
@@ -68,7 +68,8 @@ class Admission:
         self._shortest: int | None = None
         """Of the backlog an outage left: how short it has become since; None: there is none."""
         self._shares = Shares()
-        self._refusals: Refusals = dict.fromkeys(PriorityClass)
+        self._refusals: Refusals = {}
+        """For the classes the door is closed to; mostly none."""
         self.calm = True
         """Whether the record is nearly up to date: while it is not, silence says nothing about a task."""
 
@@ -81,15 +82,12 @@ class Admission:
 
     def check(self, priority: int, tenant: str = DEFAULT_TENANT, weight: float = 1.0) -> None:
         """Raises QueueFull (too much work), Unavailable (no room while the ledger is away)."""
-        refusal = self._refusals[PriorityClass.of(priority)]
         now = self._clock.monotonic()
-        if isinstance(refusal, QueueFull) and self._shares.behind(tenant, weight, now):
-            refusal = None
-        if refusal is None:
-            self._shares.note(tenant, weight, now)
-        else:
+        refusal = self._refusals.get(PriorityClass.of(priority)) if self._refusals else None
+        if refusal is not None and not (isinstance(refusal, QueueFull) and self._shares.behind(tenant, weight, now)):
             self._telemetry.count("submissions_shed_total", priority=PriorityClass.of(priority).value)
             raise refusal
+        self._shares.note(tenant, weight, now)
 
     def look(self, seconds: float, waiting: int) -> None:
         """Work out who is let in; `waiting`: what was queued `seconds` ago."""
@@ -97,7 +95,8 @@ class Admission:
         self._commits.rate.note(settled - self._settled, seconds, waiting=waiting)
         self._settled = settled
         away = self._ledger.refusal() is not None
-        self._refusals = {priority: self._refusal(priority, away) for priority in PriorityClass}
+        refusals = ((priority, self._refusal(priority, away)) for priority in PriorityClass)
+        self._refusals = {priority: refusal for priority, refusal in refusals if refusal is not None}
 
     def note_reports(self, log: LogState, seconds: float) -> None:
         """What the report log looks like now, and `seconds` ago."""

@@ -129,7 +129,7 @@ class Fleet:
         return any(among is None or member.name in among for member in members)
 
     def usual(self, task_type: str) -> Track | None:
-        """The whole fleet's experience with a task type."""
+        """How long a task type takes in the whole fleet; of it nothing else is kept."""
         return self._usual.get(task_type)
 
     def learned(self, outcomes: Iterable[Outcome]) -> None:
@@ -380,7 +380,7 @@ class Fleet:
         track = self._usual.get(outcome.task_type)
         if track is None:
             track = self._usual[outcome.task_type] = Track()
-        track.learn(outcome.status is TaskStatus.SUCCESS, outcome.execution_time_ms, outcome.quality)
+        track.time(outcome.execution_time_ms)
 
 
 def _nobody_listens(agent: str, in_flight: int, epoch: float) -> None:

@@ -156,9 +156,13 @@ class Member:
         self._done += 1
         self.outstanding = max(0, self.outstanding - 1)
         failed = outcome.kind is ReportKind.RETRY or outcome.status in FAILED
-        if failed or outcome.status is TaskStatus.SUCCESS:
-            self._track(outcome.task_type).learn(not failed, outcome.execution_time_ms, outcome.quality)
-        self._tell_breaker(outcome, failed, now)
+        worked = not failed and outcome.status is TaskStatus.SUCCESS
+        if failed or worked:
+            self._track(outcome.task_type).learn(worked, outcome.execution_time_ms, outcome.quality)
+        if worked:
+            self.breaker.judged(outcome.task_id, True, now)
+        else:
+            self._tell_breaker(outcome, failed, now)
         return self.breaker_moved(now)
 
     def breaker_moved(self, now: float) -> bool:
@@ -186,7 +190,9 @@ class Member:
     def candidate(self, task_type: str, usual: Track | None, now: float) -> Candidate:
         """The numbers a policy chooses by. `usual`: the whole fleet's experience, for agents that have none."""
         known = self.tracks.get(task_type, UNKNOWN)
-        service = self.service_ms(known, usual)
+        service = known.service_ms
+        if service is None:
+            service = self._usual_service_ms(usual)
         slots, in_flight, age = self.slots, self.in_flight(), now - self.heard_at
         return Candidate(
             agent=self.name,
@@ -213,11 +219,6 @@ class Member:
             "slots": self.slots,
             "metadata": self.profile.metadata,
         }
-
-    def service_ms(self, known: Track | None, usual: Track | None) -> float:
-        """Expected handler time of one task, milliseconds."""
-        service = None if known is None else known.service_ms
-        return self._unknown_service_ms(usual) if service is None else service
 
     def offer(self) -> Offer:
         return Offer(
@@ -255,7 +256,7 @@ class Member:
             return str(self.mode)
         return self._status
 
-    def _unknown_service_ms(self, usual: Track | None) -> float:
+    def _usual_service_ms(self, usual: Track | None) -> float:
         if usual is not None and usual.service_ms is not None:
             return usual.service_ms
         return 100.0 if self._service_ms is None else self._service_ms
@@ -304,9 +305,8 @@ class Member:
     def _tell_breaker(self, outcome: Outcome, failed: bool, now: float) -> None:
         # A task that can never work (not retryable) speaks against the task; cancelled and expired ones say nothing.
         harmless = failed and outcome.status is TaskStatus.FAILED and not (outcome.error and outcome.error.retryable)
-        silent = harmless or not (failed or outcome.status is TaskStatus.SUCCESS)
         why = outcome.error.type if outcome.error is not None else ""
-        self.breaker.judged(outcome.task_id, None if silent else not failed, now, why)
+        self.breaker.judged(outcome.task_id, False if failed and not harmless else None, now, why)
 
 
 UNKNOWN = Track()

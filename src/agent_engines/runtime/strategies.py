@@ -76,7 +76,8 @@ class Strategies:
         self._log = telemetry.log("intelligence")
         self._made: dict[str, Strategy] = {}
         self._loads: dict[str, tuple[int, float]] = {}
-        self._moved: set[str] = set()
+        self._moved: dict[str, None] = {}
+        """Whose load strategies have yet to hear of, in order: a set's would be another one in each process."""
         self._thinning = Thinning(rng)
         self._open: dict[str, Open] = {}
         self._first: dict[str, Open] = {}
@@ -151,7 +152,7 @@ class Strategies:
     def loaded(self, agent: str, in_flight: int, epoch: float) -> None:
         """An agent has so many tasks now. Strategies are told before the next choice between several."""
         self._loads[agent] = (in_flight, epoch)
-        self._moved.add(agent)
+        self._moved[agent] = None
 
     def learned(self, outcomes: Iterable[Outcome], epoch: float, usual: Callable[[str], float | None]) -> None:
         """Tell the strategies what was recorded. `usual`: seconds a task of a type takes, as the whole fleet knows it."""
