@@ -18,8 +18,8 @@ _ASSIGNMENT = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _SUSPECT = re.compile(r"(?i)://[^\s]*@|passw|secret|token|api[_-]?key|bearer\s|basic\s")
-_MARKS = ("://", "passw", "secret", "token", "api", "bearer", "basic")
-"""One of these is in every text the expression above finds, in small letters: a search for each is a tenth of its time."""
+_MARK = re.compile(r"://|passw|secret|token|api|bearer|basic")
+"""Is in every text the expression above finds, in small letters: without the cases a search takes a tenth of the time."""
 
 
 def secret_name(name: str) -> bool:
@@ -38,10 +38,7 @@ def redacted_text(text: str) -> str:
 
 def _harmless(text: str) -> bool:
     """A first look at plain text; other letters have cases of their own, which only the expression knows."""
-    if not text.isascii():
-        return False
-    small = text.lower()
-    return all(mark not in small for mark in _MARKS)
+    return text.isascii() and _MARK.search(text.lower()) is None
 
 
 def redacted(value: Any, *, depth: int = 6) -> Any:
