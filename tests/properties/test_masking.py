@@ -6,10 +6,12 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent_engines.domain.masking import Masker
+from agent_engines.domain.redaction import redacted_text
 from agent_engines.domain.shapes import outlined, shape
 
 secrets = st.text(min_size=8, max_size=40).filter(
@@ -71,3 +73,17 @@ def test_an_outline_keeps_how_it_went_and_hides_what_it_was() -> None:
             "new_field": ["list of 1", "number"],
         }
     ]
+
+
+SHAPES = (
+    "password={}", "passwd: {}", "SECRET={}", "token={}", "api_key={}", "api-key: {}", "apikey={}", "bearer {}", "basic {}",
+    "nats://{}@host", "postgres://user:{}@host",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@settings(max_examples=20)
+@given(large=st.lists(st.booleans(), min_size=20, max_size=20), before=st.sampled_from(("", "said ", "\u0131 ")))
+def test_every_shape_of_a_secret_is_found_whatever_its_case(shape: str, large: list[bool], before: str) -> None:
+    opening = "".join(letter.upper() if big else letter.lower() for letter, big in zip(shape, large * 2, strict=False))
+    assert "0d4c1e5b7a" not in redacted_text(before + opening.format("0d4c1e5b7a"))

@@ -18,6 +18,8 @@ _ASSIGNMENT = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 _SUSPECT = re.compile(r"(?i)://[^\s]*@|passw|secret|token|api[_-]?key|bearer\s|basic\s")
+_MARK = re.compile(r"://|passw|secret|token|api|bearer|basic")
+"""Is in every text the expression above finds, in small letters: without the cases a search takes a tenth of the time."""
 
 
 def secret_name(name: str) -> bool:
@@ -27,11 +29,16 @@ def secret_name(name: str) -> bool:
 
 def redacted_text(text: str) -> str:
     """The text with passwords in URLs, `password=...` pairs and bearer tokens masked."""
-    if _SUSPECT.search(text) is None:
+    if _harmless(text) or _SUSPECT.search(text) is None:
         return text
     text = _USERINFO.sub(_masked_userinfo, text)
     text = _ASSIGNMENT.sub(rf"\1\2{MASK}", text)
     return _BEARER.sub(rf"\1 {MASK}", text)
+
+
+def _harmless(text: str) -> bool:
+    """A first look at plain text; other letters have cases of their own, which only the expression knows."""
+    return text.isascii() and _MARK.search(text.lower()) is None
 
 
 def redacted(value: Any, *, depth: int = 6) -> Any:

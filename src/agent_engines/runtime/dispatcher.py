@@ -331,7 +331,7 @@ class Dispatcher:
             self._fleet.unsent(draft.decision.selected_agent, draft.task.task_id)
             if self.books is not None and draft.charged:
                 self.books.settled(draft.task.task_id)
-        if isinstance(known, Known):
+        if known is not None and isinstance(known, Known):
             return repeated(draft.task, known, error, durability)
         if isinstance(trouble, AgentEnginesError):
             self._telemetry.decided(

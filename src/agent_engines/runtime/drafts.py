@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import AgentEnginesError, Unavailable
@@ -31,7 +32,7 @@ def fresh_key(key: str, now: float) -> bool:
     return moment is not None and abs(now - moment) < FRESH_SECONDS
 
 
-class Draft(NamedTuple):
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """A request under way. `place`: its position in the submission; `began`: monotonic seconds.
 
     `after_ledger`: its key may be known already, so it is sent when the ledger has said that it is new.
@@ -49,7 +50,7 @@ class Draft(NamedTuple):
     """Its price was put down as under way for it; not for a repeat of what is under way already."""
 
 
-class Turn(NamedTuple):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """What the drafts of one turn share. `now`: epoch seconds; `began`: monotonic seconds; `away`: the ledger is, so far."""
 
     origin: str

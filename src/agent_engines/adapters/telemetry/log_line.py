@@ -45,7 +45,9 @@ def json_line(
         # Something that is no JSON: lone surrogates, huge numbers, rings. The line still has to come out.
         line["message"], line["context"] = _text(message), {str(key): _text(value) for key, value in context.items()}
         encoded = _encode(redacted(line))
-    return _CONTROL_BYTES.sub(_escaped_bytes, encoded) + b"\n"
+    if not encoded.isascii() or b"\x7f" in encoded:
+        encoded = _CONTROL_BYTES.sub(_escaped_bytes, encoded)
+    return encoded + b"\n"
 
 
 def console_line(color: bool) -> Render:
