@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -155,12 +156,17 @@ def test_ends_told_by_many_threads_while_somebody_reads_are_all_counted() -> Non
             made.task_done(agent, "success", 0.3)
 
     threads = [threading.Thread(target=tell, args=(agent,)) for agent in ("a", "a", "b")]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        made.render_metrics()
-    for thread in threads:
-        thread.join()
+    turns = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            made.render_metrics()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(turns)
     found = samples(made)
     told = {"a": 30_000.0, "b": 15_000.0}
     assert {labels["agent_name"]: value for labels, value in found["agent_tasks_total"]} == told
