@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from agent_engines.adapters.clock import SystemClock
 from agent_engines.adapters.memory.ledger import MemoryLedger
-from agent_engines.adapters.postgres import migrate
+from agent_engines.adapters.postgres import migrate, rows
 from agent_engines.adapters.postgres.ledger import PostgresLedger
 from agent_engines.adapters.postgres.pool import Pool
 from agent_engines.adapters.postgres.queries import queries
-from agent_engines.domain.decisions import Decision
+from agent_engines.domain.decisions import Candidate, Decision, DecisionContext
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable
 from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import Task, TaskError, TaskStatus
@@ -154,6 +154,72 @@ async def test_a_recorder_that_loses_the_race_sees_what_won(
     assert await recording == [Verdict.DUPLICATE, Verdict.STALE]
     assert (await ledger.reader.task("t-2")).status is TaskStatus.FAILED
     assert await hint(connection, "t-2") == "failed"
+
+
+async def test_of_many_submissions_of_the_same_tasks_exactly_one_is_new(ledger: PostgresLedger, database: str) -> None:
+    """Whoever loses runs again and sees the winner; nobody is refused for it."""
+    other = await PostgresLedger.connect(database, pool_min=1, pool_max=8)
+    ids = [f"t-{number:02}" for number in range(60)]
+    batches = [ids[start : start + 40] if start % 2 else ids[start : start + 40][::-1] for start in range(0, 20, 2)]
+    ledgers = [ledger, other] * 5
+    answers = await asyncio.gather(
+        *(one.tasks.accept([entry(name) for name in batch]) for one, batch in zip(ledgers, batches, strict=True))
+    )
+    new = [name for batch, known in zip(batches, answers, strict=True) for name in {*batch} - {k.task_id for k in known}]
+    assert sorted(new) == sorted({name for batch in batches for name in batch})
+    await other.close()
+
+
+async def test_a_task_that_is_withdrawn_while_it_is_submitted_again_is_new(
+    ledger: PostgresLedger, connection: asyncpg.Connection
+) -> None:
+    """Told that it is known, the caller would wait for something nobody does."""
+    await ledger.tasks.accept([entry("t-1")])
+    async with connection.transaction():
+        await connection.fetch(queries()["withdraw"], ["t-1"])
+        accepting = asyncio.create_task(ledger.tasks.accept([entry("t-1")]))
+        await until_blocked(connection)
+    assert await accepting == []
+    assert (await ledger.reader.task("t-1")).status is TaskStatus.QUEUED
+
+
+async def test_a_task_that_is_submitted_again_first_is_not_withdrawn(
+    ledger: PostgresLedger, connection: asyncpg.Connection, database: str
+) -> None:
+    await ledger.tasks.accept([entry("t-1")])
+    assert [known.task_id for known in await ledger.tasks.accept([entry("t-1"), entry("t-2")])] == ["t-1"]
+    await ledger.tasks.withdraw(["t-1", "t-2"])
+    assert await connection.fetchval("SELECT array_agg(task_id) FROM tasks") == ["t-1"]
+
+
+async def test_decisions_of_one_name_in_one_call_are_both_kept(
+    ledger: PostgresLedger, connection: asyncpg.Connection
+) -> None:
+    both = [entry("t-1"), entry("t-2", request_id="r-t-1")]
+    both[1] = Entry(both[1].task, msgspec.structs.replace(both[1].decision, request_id="r-t-1"))
+    assert await ledger.tasks.accept(both) == []
+    names = await connection.fetchval("SELECT array_agg(request_id ORDER BY task_id) FROM decision_history")
+    assert names == ["r-t-1", "r-t-1/t-2"]
+
+
+async def test_decisions_come_in_the_order_jsonb_keeps_keys_in(connection: asyncpg.Connection) -> None:
+    """The server sorts keys that come in another order, which costs it a fifth of reading a decision."""
+    numbers = dict.fromkeys(("service_ms", "completion_ms", "success", "cost", "age_seconds"), 1.0)
+    candidate = Candidate(agent="ann", replicas=1, slots=1, in_flight=0, **numbers)
+    context = DecisionContext(request_id="r", task_type="echo", task_id="t", price=1.0, deadline=2.0, strategy="random")
+    decision = msgspec.structs.replace(entry("t").decision, candidates=(candidate,), context=context, eligible=("ann",))
+    columns = rows.decision_columns([decision])
+    for text in (columns[8][0], columns[9][0]):
+        kept = await connection.fetchval("SELECT $1::text::jsonb::text", text)
+        assert [*_keys(msgspec.json.decode(kept))] == [*_keys(msgspec.json.decode(text))]
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Of objects, at every depth."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _keys(inner)
 
 
 async def test_a_claimer_does_not_wait_for_what_another_one_is_taking(

@@ -78,7 +78,8 @@ REFUSED = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.ClientConfigurationError,
 )
-ATTEMPTS = 4
+ATTEMPTS = 10
+"""Each one lost to a key somebody else committed is progress of somebody else: with many at the same keys a few are lost."""
 
 
 class Pool:

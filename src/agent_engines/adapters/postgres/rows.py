@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from agent_engines.adapters.task_view import attempts_made, trace_id
 from agent_engines.domain.budgets import Spend
@@ -17,7 +19,7 @@ from agent_engines.domain.terms import NO_TERMS, Terms
 from agent_engines.ports.ledger import StoredTask
 
 from .pool import Row
-from .system_state import States, SystemState
+from .system_state import States, SystemState, as_jsonb
 
 _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -30,6 +32,11 @@ _decode_state = msgspec.json.Decoder(SystemState).decode
 _state_text = States().text
 TINY = 1e-37
 """Smaller numbers are out of the range of `real`, and PostgreSQL refuses them instead of taking them for 0."""
+_CONTEXT = as_jsonb({*DecisionContext.__struct_fields__} - {"features", "embedding"})
+"""What has no column of its own."""
+_context = itemgetter(*map(DecisionContext.__struct_fields__.index, _CONTEXT))
+_StoredContext = msgspec.defstruct("_StoredContext", [(name, Any, None) for name in _CONTEXT], omit_defaults=True)
+"""A context without its nulls: a key that is not there reads the same in SQL, and to every version of this program."""
 
 
 def json_text(value: Any) -> str:
@@ -122,10 +129,7 @@ def decision_columns(decisions: Sequence[Decision]) -> list[list[Any]]:
 
 
 def _context_text(context: DecisionContext) -> str:
-    """Without what has columns of its own."""
-    if context.features is not None or context.embedding is not None:
-        context = msgspec.structs.replace(context, features=None, embedding=None)
-    return json_text(context)
+    return json_text(_StoredContext(*_context(astuple(context))))
 
 
 def _array_text(numbers: Sequence[float] | None) -> str | None:

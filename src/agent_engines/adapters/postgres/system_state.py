@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -12,7 +13,17 @@ from agent_engines.domain.decisions import Candidate, Decision, Rejection
 
 MOST_KEPT = 64
 """Tuples whose JSON is kept; of a thousand agents some hundred kilobytes."""
-_FIELDS = Candidate.__struct_fields__
+
+
+def as_jsonb(names: Iterable[str]) -> list[str]:
+    """The order jsonb keeps keys in: shorter ones first. Keys that come in it need not be sorted by the server, which
+    otherwise costs it a fifth of reading a decision.
+    """
+    return sorted(names, key=lambda name: (len(name), name))
+
+
+_FIELDS = as_jsonb(Candidate.__struct_fields__)
+_in_order = itemgetter(*map(Candidate.__struct_fields__.index, _FIELDS))
 _Columns = msgspec.defstruct("_Columns", _FIELDS, frozen=True, gc=False)
 """A tuple for each number of the candidates, written under its name."""
 
@@ -38,15 +49,15 @@ class SystemState(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.convert([dict(zip(names, row, strict=True)) for row in values], tuple[Candidate, ...])
 
 
-class _Written(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A SystemState as it is written: `rejected` and `eligible` as JSON already."""
+class _Written(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A SystemState as it is written, in jsonb's order: `rejected` and `eligible` as JSON already."""
 
-    candidates: Any
-    rejected: msgspec.Raw | tuple[()] = ()
-    eligible: msgspec.Raw | tuple[()] = ()
-    terms: dict[str, float] = {}
-    fallback: str = ""
     hedge: str = ""
+    terms: dict[str, float] = {}
+    eligible: msgspec.Raw | tuple[()] = ()
+    fallback: str = ""
+    rejected: msgspec.Raw | tuple[()] = ()
+    candidates: Any
 
 
 class States:
@@ -59,16 +70,16 @@ class States:
 
     def text(self, decision: Decision) -> str:
         candidates = decision.candidates
-        columns = _Columns(*zip(*map(astuple, candidates), strict=True)) if candidates else {}
+        columns = _Columns(*_in_order(tuple(zip(*map(astuple, candidates), strict=True)))) if candidates else {}
         rejected, eligible = decision.rejected, decision.eligible
         return _encode(
             _Written(
-                columns,
-                self._json(rejected) if rejected else (),
-                self._json(eligible) if eligible else (),
-                decision.terms,
-                decision.fallback,
-                decision.hedge,
+                hedge=decision.hedge,
+                terms=decision.terms,
+                eligible=self._json(eligible) if eligible else (),
+                fallback=decision.fallback,
+                rejected=self._json(rejected) if rejected else (),
+                candidates=columns,
             )
         ).decode()
 

@@ -38,6 +38,8 @@ class PostgresTaskLedger:
         if not first:
             return []
         try:
+            # The same order everywhere, so that two routers wait for each other instead of dead-locking.
+            first = dict(sorted(first.items()))
             tasks = [entry.task for entry in first.values()]
             names, *columns = rows.decision_columns([entry.decision for entry in first.values()])
             odd = await self._pool.fetch(

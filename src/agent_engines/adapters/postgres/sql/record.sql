@@ -3,8 +3,7 @@
 -- A task's own row may not be there yet (its acceptance commits in parallel): its outcome is kept all the same.
 -- COALESCE around the status keeps the planner from walking the index of all open tasks: counted while none was open, it
 -- looks like the cheapest way to find one, and stays so in the prepared plan when a million are.
--- No ON CONFLICT, as in `accept`: an outcome that another recorder commits meanwhile is a unique violation, and the pool
--- runs the statement again.
+-- `done` asks for all keys in one look, which is cheaper than one look for each.
 -- Of a hedged task (tasks.legs) only the last leg's failure ends it; the others come back as "leg" (record_falls), and one
 -- that was cancelled because the other leg had won as "outrun" (record_outrun).
 WITH i AS MATERIALIZED (
@@ -32,7 +31,7 @@ healed AS (
     UPDATE tasks t
     SET status = r.status, next_run_at = NULL
     FROM task_results r
-    WHERE t.task_id = ANY ($22::text[] || ARRAY(SELECT task_id FROM done)) AND r.task_id = t.task_id AND t.status <> r.status
+    WHERE t.task_id = ANY ($22::text[]) AND r.task_id = t.task_id AND t.status <> r.status
 ),
 met AS (
     INSERT INTO agents (name)
@@ -76,10 +75,8 @@ written AS (
         to_timestamp(i.submitted_at), to_timestamp(i.started_at), to_timestamp(i.completed_at), i.tokens
     FROM i
     WHERE i.task_id IN (SELECT task_id FROM ended)
-        OR (
-            (i.task_id IN (SELECT task_id FROM done)) IS NOT TRUE
-            AND NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = i.task_id)
-        )
+        OR NOT EXISTS (SELECT FROM tasks t WHERE t.task_id = i.task_id)
+    ON CONFLICT (task_id) DO NOTHING
     RETURNING task_id
 ),
 buried AS (
