@@ -294,7 +294,9 @@ def test_a_key_names_its_task_by_a_version_5_uuid(key: str) -> None:
         assert not key.isprintable(), "such a key is refused before it is asked for"
 
 
-@given(st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3))
+@given(
+    st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3), st.text("ab", min_size=1, max_size=3)
+)
 def test_what_two_tenants_call_alike_are_two_tasks(key: str, one: str, other: str) -> None:
     assert task_id_of(key, one) != task_id_of(key)
     assert (task_id_of(key, one) == task_id_of(key, other)) == (one == other)
