@@ -97,10 +97,10 @@ class WithdrawsTooEagerly(Dispatcher):
 class ForgetsKeys(Dispatcher):
     """Gives every submission an id of its own, whatever its key."""
 
-    def _draft(self, place: int, request: Any, origin: str, traceparent: str | None, *, fresh: bool) -> Any:
+    def _draft(self, place: int, request: Any, turn: Any, beside: int) -> Any:
         key = request.idempotency_key
         keyless = msgspec.structs.replace(request, idempotency_key=None)
-        draft = super()._draft(place, keyless, origin, traceparent, fresh=fresh)
+        draft = super()._draft(place, keyless, turn, beside)
         msgspec.structs.force_setattr(draft.task, "idempotency_key", key)
         return draft
 
