@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from agent_engines.domain.agents import Load
 from agent_engines.domain.errors import AgentEnginesError, QueueFull
@@ -79,12 +80,11 @@ class Worker:
         self._pace, self._mix = Pace(), TenantMix()
         self._slots = config.max_concurrent_tasks
         self._loop = asyncio.get_running_loop()
-        self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._ended: deque[tuple[Attempt, Outcome]] = deque()
         self._handed_back: list[Attempt] = []
-        self._closed = False
+        self._active, self._closed = 0, False
         self.reporter = Reporter(
             bus.reports, parts.agent, settle=self._settle, telemetry=parts.telemetry, rng=parts.rng, spool=spool
         )
@@ -153,8 +153,7 @@ class Worker:
                 await self._undecodable(delivery, leased_at)
                 continue
             key = (message.task_id, message.generation)
-            attempt = self._held.get(key)
-            if attempt is not None:
+            if (attempt := self._held.get(key)) is not None:
                 attempt.delivery, attempt.leased_at, attempt.lease_lost = delivery, leased_at, False
             elif key in self._recent:
                 known.append(delivery)
@@ -163,10 +162,8 @@ class Worker:
                 self._mix.saw(message.tenant, now)
                 if not self._take(attempt):
                     overflow.append(delivery)
-        if known:
-            await self._ack(known)
-        if overflow:
-            await self._release(overflow, 0.0)
+        await self._ack(known)
+        await self._release(overflow, 0.0)
 
     async def cancel(self, order: CancelOrder) -> None:
         """Stop what runs, take out what waits, and remember the order for what has not arrived yet."""
@@ -274,8 +271,7 @@ class Worker:
             while self._ended:
                 self._finish(*self._ended.popleft())
         finally:
-            if self._ended:
-                # One that cannot be told holds up no other.
+            if self._ended:  # One that cannot be told holds up no other.
                 self._loop.call_soon(self._conclude)
         self._refill()
         self._intake.freed()
@@ -290,9 +286,8 @@ class Worker:
         self._pausing.ended(attempt, outcome)
         if elapsed is not None:
             self._pace.ended(elapsed, self._loop.time())
-        self._log.debug(
-            "Task ended", task_id=attempt.message.task_id, task_type=attempt.message.task_type, status=outcome.status
-        )
+        message = attempt.message
+        self._log.debug("Task ended", task_id=message.task_id, task_type=message.task_type, status=outcome.status)
 
     def _guards(self, bus: Bus) -> tuple[Suspects, Pausing]:
         parts = self._executor.parts
@@ -342,9 +337,8 @@ class Worker:
 
     async def _settle(self, attempts: list[Attempt]) -> None:
         await self._ack([attempt.delivery for attempt in attempts])
-        held = self._held
         for attempt in attempts:
-            held.pop(attempt.key, None)
+            self._held.pop(attempt.key, None)
             if attempt.starts is not None:
                 self._suspects.settled(attempt)
         self._recent.add([attempt.key for attempt in attempts])
@@ -380,10 +374,8 @@ class Worker:
             self._handed_back.append(attempt)
 
     async def _wait_idle(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
-        except TimeoutError:
-            return
 
     async def _hand_back(self, attempts: Sequence[Attempt], delay: float) -> None:
         """Release those that are still ours: handing back what is somebody else's by now would start it once more."""
