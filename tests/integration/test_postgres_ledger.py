@@ -165,7 +165,9 @@ async def test_of_many_submissions_of_the_same_tasks_exactly_one_is_new(ledger: 
     answers = await asyncio.gather(
         *(one.tasks.accept([entry(name) for name in batch]) for one, batch in zip(ledgers, batches, strict=True))
     )
-    new = [name for batch, known in zip(batches, answers, strict=True) for name in {*batch} - {k.task_id for k in known}]
+    new = [
+        name for batch, known in zip(batches, answers, strict=True) for name in {*batch} - {k.task_id for k in known}
+    ]
     assert sorted(new) == sorted({name for batch in batches for name in batch})
     await other.close()
 
