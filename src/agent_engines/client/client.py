@@ -66,7 +66,7 @@ class Client:
         self._first: Batcher[TaskRequest, Acceptance] | None = None
 
     @staticmethod
-    def traceparent() -> str | None:
+    def _traceparent() -> str | None:
         """The trace the caller is in, which its tasks then belong to; composition knows where to look."""
         return None
 
@@ -153,7 +153,7 @@ class Client:
         transport = self.transport
         assert self._batcher is not None
         assert self._first is not None
-        wanted = _traced(request, type(self).traceparent())
+        wanted = _traced(request, type(self)._traceparent())
         request = self._keyed(wanted)
         batcher = self._batcher if request is wanted else self._first
         patience: Patience | None = None
@@ -183,7 +183,7 @@ class Client:
         A refused one raises its error after all were tried, or, with `return_exceptions`, takes its place in the list.
         `on_progress(n)` hears how many more are answered.
         """
-        trace = type(self).traceparent()
+        trace = type(self)._traceparent()
         given = [_traced(_as_request(item), trace) for item in requests]
         wanted = [self._keyed(request) for request in given]
         fresh = all(before is not after for before, after in zip(given, wanted, strict=True))

@@ -30,7 +30,7 @@ class Client(client.Client):
     """See agent_engines.client.Client. `Client()` finds the system by the environment."""
 
     connector = staticmethod(connect)
-    traceparent = staticmethod(current_traceparent)
+    _traceparent = staticmethod(current_traceparent)
 
 
 class SyncClient(client.SyncClient):
