@@ -8,6 +8,7 @@ newer one signs and both are believed, so that keys can be changed while tasks a
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Sequence
 from enum import StrEnum
@@ -38,30 +39,36 @@ class Flaw(StrEnum):
 class Signer:
     """One key. HMAC by RFC 2104 with both halves prepared: less than half the time of hmac.digest."""
 
-    __slots__ = ("_inner", "_outer", "key_id")
+    __slots__ = ("_inner", "_inner_of_many", "_outer", "key_id")
 
     def __init__(self, key: bytes) -> None:
         if len(key) < MIN_KEY_LENGTH:
             raise ValueError(f"a capability key has at least {MIN_KEY_LENGTH} bytes")
         self.key_id = sha256(b"key id of " + key).hexdigest()[:KEY_ID_LENGTH]
         padded = (sha256(key).digest() if len(key) > _BLOCK else key).ljust(_BLOCK, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
+        inner = bytes(byte ^ 0x36 for byte in padded)
+        self._inner = sha256(inner)
+        self._inner_of_many = hashlib.sha256(inner)
+        """For bytes by the hundred thousand: OpenSSL takes a sixth of the time for those."""
         self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def sign(self, task_id: str, generation: int, agent: str) -> str:
         """The capability's text, KEY_ID_LENGTH + 1 + 32 characters."""
         # The lengths before the texts: no two triples share their bytes.
-        return self._mark(f"{generation}|{len(agent)}|{agent}{task_id}".encode("utf-8", "surrogatepass"))
+        inner = self._inner.copy()
+        inner.update(f"{generation}|{len(agent)}|{agent}{task_id}".encode("utf-8", "surrogatepass"))
+        return self._mark(inner.digest())
 
     def seal(self, data: bytes) -> str:
         """The mark on bytes that are no dispatch: another domain, so that neither can stand in for the other."""
-        return self._mark(b"seal|" + data)
+        inner = self._inner_of_many.copy()
+        inner.update(b"seal|")
+        inner.update(data)
+        return self._mark(inner.digest())
 
-    def _mark(self, message: bytes) -> str:
-        inner = self._inner.copy()
-        inner.update(message)
+    def _mark(self, inner: bytes) -> str:
         outer = self._outer.copy()
-        outer.update(inner.digest())
+        outer.update(inner)
         return f"{self.key_id}.{outer.hexdigest()[: 2 * MAC_BYTES]}"
 
 
