@@ -32,6 +32,15 @@ async def failed_once(house: RoutingHouse, seconds: float = 5.0, **fields: objec
     return message
 
 
+async def held(house: RoutingHouse) -> TaskMessage:
+    """A task whose retry is due, and nobody may do it now."""
+    message = await failed_once(house, 0.1)
+    await house.beat("a", None, state="draining")
+    await house.redispatcher.start()
+    await house.clock.advance(2.0)
+    return message
+
+
 async def test_a_due_retry_runs_as_the_next_generation_on_another_agent() -> None:
     async with RoutingHouse() as house:
         first = await failed_once(house, 5.0)
@@ -90,10 +99,7 @@ async def test_a_retry_nobody_armed_is_found_by_the_poll() -> None:
 
 async def test_a_retry_without_an_agent_is_kept_until_there_is_one() -> None:
     async with RoutingHouse() as house:
-        first = await failed_once(house, 0.1)
-        await house.beat("a", None, state="draining")
-        await house.redispatcher.start()
-        await house.clock.advance(2.0)
+        first = await held(house)
         assert await house.queued("a") == []
         assert "A task waits for an agent" in house.telemetry.messages("warning")
         await house.beat("b")
@@ -159,10 +165,7 @@ async def test_a_bus_that_is_away_holds_retries_and_loses_none() -> None:
 
 async def test_a_held_task_that_was_cancelled_is_not_sent() -> None:
     async with RoutingHouse() as house:
-        first = await failed_once(house, 0.1)
-        await house.beat("a", None, state="draining")
-        await house.redispatcher.start()
-        await house.clock.advance(2.0)
+        first = await held(house)
         assert await house.desk.cancel(first.task_id) is TaskStatus.CANCELLED
         await house.beat("b")
         await house.clock.advance(2.0)
@@ -173,10 +176,7 @@ async def test_a_held_task_that_was_cancelled_is_not_sent() -> None:
 async def test_a_held_task_that_another_router_settled_is_not_sent(how: str) -> None:
     """It cancelled the task, recorded a late success, or heard that an agent has this very dispatch or a later one."""
     async with RoutingHouse() as house:
-        first = await failed_once(house, 0.1)
-        await house.beat("a", None, state="draining")
-        await house.redispatcher.start()
-        await house.clock.advance(2.0)
+        first = await held(house)
         assert house.redispatcher.held == 1
         await broadcast(house.bus, "elsewhere", [house.report(first, TaskStatus.DEAD_LETTER)])
         await settle()
@@ -397,10 +397,7 @@ async def test_the_smaller_number_of_attempts_travels_with_the_task() -> None:
 
 async def test_a_router_that_stops_hands_back_what_waits_for_an_agent_and_another_one_sends_it() -> None:
     async with RoutingHouse() as house:
-        first = await failed_once(house, 0.1)
-        await house.beat("a", None, state="draining")
-        await house.redispatcher.start()
-        await house.clock.advance(2.0)
+        first = await held(house)
         assert house.redispatcher.held == 1
         await house.redispatcher.stop()
         other = Redispatcher(

@@ -170,13 +170,11 @@ class IntelligenceEngine(Engine):
         parts = self._parts
         parent, requests = parent_of(requests, traceparent)
         kind = requests[0].task_type if len(requests) == 1 else None
-        span = parts.connections.telemetry.span(
-            "route", parent=parent, kind="server", tasks=len(requests), task_type=kind
-        )
-        with span as entered:
+        telemetry = parts.connections.telemetry
+        with telemetry.span("route", parent=parent, kind="server", tasks=len(requests), task_type=kind) as entered:
             carried = entered.traceparent or parent
             results = await parts.later.planner.submit(requests, origin=origin, traceparent=carried, fresh=fresh)
-            if entered.traceparent is not None:
+            if telemetry.tracing:
                 entered.set(**told_of(results))
             return results
 

@@ -9,8 +9,9 @@ Two sources, both claimed from the ledger, which raises the generation, so that 
   The leader looks for them, and takes only what somebody may do now and what is past its deadline.
 
 What cannot be sent now stays here and is tried again each second; after its deadline it ends as `expired`. A process that
-stops sends what it is sending and hands back the rest, for any router to claim within a second. If it dies, the task becomes stranded and another router finds it. So does, when somebody may do it again, what nobody may
-do now and what there is no room for here.
+stops sends what it is sending and hands back the rest, for any router to claim within a second. If it dies, the task becomes
+stranded and another router finds it. So does, when somebody may do it again, what nobody may do now and what there is no room
+for here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from .naps import nap
 from .outcomes import Outcome
 from .recorder import broadcast
 from .retry_throttle import RetryThrottle
-from .turns import Turns
+from .undivided import Undivided
 
 POLL_SECONDS = 1.0
 STRANDED_SECONDS = 10.0
@@ -53,8 +54,6 @@ BUDGET_SPENT = "BudgetSpent"
 """Error type of a task that has attempts left and no money for them."""
 DEFAULT_TIMEOUT_SECONDS = 300.0
 """AGENT_TASK_TIMEOUT_SECONDS' default: tasks that name no timeout end by it."""
-
-
 FINISH_SECONDS = 1.0
 """How long a process that stops goes on sending what it has claimed."""
 
@@ -97,7 +96,7 @@ class Redispatcher:
         self._armed = asyncio.Event()
         self._held: dict[str, StoredTask] = {}
         self._sending: dict[str, StoredTask] = {}
-        self._turns = Turns()
+        self._undivided = Undivided()
         """From a claim to the end of its sending."""
         self._left = 0
         """Claimed tasks that were left to the ledger, since the beginning."""
@@ -109,7 +108,7 @@ class Redispatcher:
 
     async def stop(self) -> None:
         """Finish what is being sent, within FINISH_SECONDS, and hand back what waits for an agent."""
-        await self._turns.close(FINISH_SECONDS)
+        await self._undivided.close(FINISH_SECONDS)
         await self._background.stop()
         held, self._held = list(self._held.values()), {}
         try:
@@ -242,7 +241,7 @@ class Redispatcher:
             await self._wait_until_due()
             while len(self._held) < MAX_HELD:
                 allowed, left = self._throttle.allowed(), self._left
-                async with self._turns:
+                async with self._undivided:
                     due = await self._ledger.tasks.claim_due(self._clock.now(), CLAIM, retries=allowed)
                     retries = sum(stored.generation > 1 for stored in due)
                     self._throttle.spent(retries)
@@ -282,7 +281,7 @@ class Redispatcher:
         older_than = self._clock.now() - self.patience_seconds
         # What nobody may do now is best off where it is: taken, it would only make the dispatch that waits stale.
         kinds = [kind for kind in await self._ledger.tasks.stranded_kinds(older_than) if self._fleet.takes(kind)]
-        async with self._turns:
+        async with self._undivided:
             stranded = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds)
             if stranded:
                 self._log.warning("Tasks without news are sent again", tasks=len(stranded))
@@ -298,7 +297,7 @@ class Redispatcher:
     async def _follow_held(self) -> None:
         while True:
             await self._clock.sleep(AGAIN_SECONDS)
-            async with self._turns:
+            async with self._undivided:
                 if self._held:
                     await self.send(list(self._held.values()), reason="held", elsewhere=True)
 

@@ -19,7 +19,7 @@ from agent_engines.ports.telemetry import Telemetry
 from .background import Background
 from .fleet import FORGET_SECONDS, Fleet
 from .redispatch import CLAIM, FINISH_SECONDS, MAX_HELD, Redispatcher
-from .turns import Turns
+from .undivided import Undivided
 
 GONE_SECONDS = 7.0
 """Two seconds past the silence that makes an agent suspect: heartbeats come every 1 to 2 seconds."""
@@ -62,14 +62,14 @@ class Rescue:
         self._present: frozenset[str] = frozenset()
         self._pause = LOOK_SECONDS
         self._next_claim = 0.0
-        self._turns = Turns()
+        self._undivided = Undivided()
 
     async def start(self) -> None:
         self._background.keep("rescue", self._follow)
 
     async def stop(self) -> None:
         """What was claimed is sent, or held by the redispatcher, which hands it back."""
-        await self._turns.close(FINISH_SECONDS)
+        await self._undivided.close(FINISH_SECONDS)
         await self._background.stop()
 
     @property
@@ -123,7 +123,7 @@ class Rescue:
         ]
         rescued = 0
         while kinds and self._leads() and self._redispatcher.held < MAX_HELD:
-            async with self._turns:
+            async with self._undivided:
                 found = await self._ledger.tasks.claim_stranded(older_than, CLAIM, kinds=kinds, agents=gone)
                 if found:
                     await self._redispatcher.send(found, reason="abandoned", elsewhere=True)

@@ -1,4 +1,4 @@
-"""Turns: work in pieces that a stop waits for, instead of cancelling it between two steps that belong together."""
+"""Undivided: work in pieces that a stop waits for, instead of cancelling it between two steps that belong together."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 
-class Turns:
-    """`async with turns:` around each piece. After `close` nobody gets another turn: who asks waits to be cancelled."""
+class Undivided:
+    """`async with` it around each piece. After `close` nobody begins another one: who asks waits to be cancelled."""
 
     def __init__(self) -> None:
         self._under_way = 0
@@ -27,7 +27,7 @@ class Turns:
             self._idle.set()
 
     async def close(self, seconds: float) -> None:
-        """Give no more turns and wait, at most so long, for those under way. May be called twice."""
+        """Let no more begin and wait, at most so long, for those under way. May be called twice."""
         self._closed = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -16,6 +16,6 @@ def current_traceparent() -> str | None:
     if otel is not None:
         ids = otel.get_current_span().get_span_context()
         if ids.is_valid:
-            return Trace(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", f"{int(ids.trace_flags):02x}").header
+            return Trace.of(ids).header
     ours = CURRENT.get()
     return None if ours is None else ours.header

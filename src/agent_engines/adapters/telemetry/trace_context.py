@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 _HEADER = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+class Ids(Protocol):
+    """OpenTelemetry's SpanContext, which this module does without."""
+
+    @property
+    def trace_id(self) -> int: ...
+    @property
+    def span_id(self) -> int: ...
+    @property
+    def trace_flags(self) -> int: ...
 
 
 class Trace(NamedTuple):
@@ -15,6 +26,10 @@ class Trace(NamedTuple):
     trace_id: str
     span_id: str
     flags: str
+
+    @classmethod
+    def of(cls, ids: Ids) -> Trace:
+        return cls(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", f"{int(ids.trace_flags):02x}")
 
     @property
     def header(self) -> str:

@@ -129,8 +129,7 @@ class OtlpTracer:
         origin = parsed(parent) or CURRENT.get()
         context = set_span_in_context(NonRecordingSpan(_remote(origin))) if origin else None
         span = self._tracer.start_span(name, context, KINDS[kind], attributes=_attributes(attributes))
-        ids = span.get_span_context()
-        trace = Trace(f"{ids.trace_id:032x}", f"{ids.span_id:016x}", f"{int(ids.trace_flags):02x}")
+        trace = Trace.of(span.get_span_context())
         token = CURRENT.set(trace)
         try:
             # The message of an exception may hold a caller's data, so only its class is told.
