@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -575,6 +576,7 @@ def test_bench_says_who_can_be_measured_when_nobody_performs_the_task_type(engin
     assert (code, out) == (2, "")
     assert "nobody performs 'sing' (there are: echo, test; choose one with --task-type" in one_line(error)
     assert {method for method, _, _ in server.requests} == {"GET"}, "nothing was submitted"
+    assert logging.getLogger("agent").level == logging.NOTSET, "what it silences it gives its voice back"
 
 
 def test_bench_is_of_what_was_named_and_of_nothing_else(engines: Run, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -102,10 +102,22 @@ def bench(
         raise InvalidRequest("--url names system and way: it goes without --over and --data-dir", field="url")
     work = Work(task_type, size, None if given is None else payload_given(given))
     plan = Plan(seconds=seconds, outstanding=outstanding, tasks=tasks, rate=rate)
-    # A connection that breaks shows in the figures; the bus's own lines about it would be on the screen between ours.
-    logging.getLogger("agent").setLevel(logging.CRITICAL)
-    if code := uvloop.run(_bench(session, work, plan, over)):
+    with _silent_bus():
+        code = uvloop.run(_bench(session, work, plan, over))
+    if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _silent_bus() -> Generator[None]:
+    """A connection that breaks shows in the figures; the bus's own lines would be on the screen between ours."""
+    bus = logging.getLogger("agent")
+    before = bus.level
+    bus.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        bus.setLevel(before)
 
 
 async def _bench(session: Session, work: Work, plan: Plan, over: Way | None) -> int:
