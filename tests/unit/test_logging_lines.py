@@ -199,6 +199,7 @@ def test_a_reader_that_is_gone_does_no_harm() -> None:
 
 
 def test_the_standard_library_comes_out_in_the_same_form(written: Written) -> None:
+    before = logging.getLogger().level
     handler = bridge(written.outlet())
     try:
         logging.getLogger("some.library").warning("connecting to %s", "redis://:hunter2@h")
@@ -209,6 +210,7 @@ def test_the_standard_library_comes_out_in_the_same_form(written: Written) -> No
         logging.getLogger("agent.bus").info("Stream created", extra={"context": {"stream": "RESULTS"}})
     finally:
         unbridge(handler)
+    assert logging.getLogger().level == before
     first, second, third = written.lines()
     assert (first["logger"], first["message"]) == ("some.library", "connecting to redis://:***@h")
     assert "ValueError: broken" in second["context"]["exception"]

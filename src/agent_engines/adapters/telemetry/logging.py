@@ -89,8 +89,10 @@ class LineLog:
 class Bridge(logging.Handler):
     """What libraries say through the standard library comes out in the same form."""
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, outlet: Outlet, level_before: int) -> None:
         super().__init__(outlet.level)
+        self.level_before = level_before
+        """The root logger's, given back at the end."""
         self._outlet = outlet
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -107,10 +109,12 @@ class Bridge(logging.Handler):
 def bridge(outlet: Outlet) -> Bridge:
     """Route the root logger through the outlet, replacing an earlier bridge of this process."""
     root = logging.getLogger()
+    level_before = root.level
     for handler in list(root.handlers):
         if isinstance(handler, Bridge):
             root.removeHandler(handler)
-    handler = Bridge(outlet)
+            level_before = handler.level_before
+    handler = Bridge(outlet, level_before)
     root.addHandler(handler)
     root.setLevel(outlet.level)
     logging.captureWarnings(True)
@@ -118,6 +122,9 @@ def bridge(outlet: Outlet) -> Bridge:
 
 
 def unbridge(handler: Bridge) -> None:
-    """Undo `bridge`."""
-    logging.getLogger().removeHandler(handler)
-    logging.captureWarnings(False)
+    """Undo `bridge`; one that was replaced has nothing left to undo."""
+    root = logging.getLogger()
+    if handler in root.handlers:
+        root.removeHandler(handler)
+        root.setLevel(handler.level_before)
+        logging.captureWarnings(False)
