@@ -178,6 +178,21 @@ def to_task(
     With an idempotency key the task id is derived from it, so a repeated request is the same task.
     Raises InvalidRequest (the field named), TooLarge.
     """
+    task = named_task(request, now=now, origin=origin, new_id=new_id, traceparent=traceparent, limits=limits)
+    hash_body(task)
+    return task
+
+
+def named_task(
+    request: TaskRequest,
+    *,
+    now: float,
+    origin: str,
+    new_id: Callable[[], str],
+    traceparent: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Task:
+    """`to_task` without its `hash_body`, for those who hash many at once."""
     _check_scalars(request, now, limits)
     terms = terms_of(request.tenant, request.budget, request.affinity)
     payload = _payload_bytes(request.payload, limits)
@@ -189,7 +204,7 @@ def to_task(
     # A repeated key is the same task but another request: each submission's decision has a name of its own.
     fresh = new_id()
     task_id = fresh if key is None else task_id_of(key, terms.tenant)
-    task = Task(
+    return Task(
         task_id=task_id,
         request_id=request.request_id or fresh,
         task_type=request.task_type,
@@ -208,10 +223,13 @@ def to_task(
         hints=checked_hints(request.strategy, request.features, request.embedding),
         terms=terms,
     )
-    if key is not None:
-        # Nobody else has seen this value yet; building it twice would cost more than everything above.
+
+
+def hash_body(task: Task) -> None:
+    """Set the hash of a task that has just been made: only a task with a key is ever compared by it."""
+    if task.idempotency_key is not None:
+        # Nobody else has seen this value yet; building it twice would cost more than all checks.
         force_setattr(task, "body_hash", body_hash(task))
-    return task
 
 
 def body_hash(task: Task) -> bytes:

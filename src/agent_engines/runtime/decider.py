@@ -5,6 +5,8 @@ roster (who may) -> budgets, open breakers, affinity, trials -> strategy (who sh
 
 from __future__ import annotations
 
+import msgspec
+
 from agent_engines.domain.breaker import BreakerState
 from agent_engines.domain.decisions import Decision, DecisionContext
 from agent_engines.domain.errors import NoEligibleAgent
@@ -19,6 +21,22 @@ from .narrowing import Narrowed, affordable, by_affinity, tried, unbroken
 from .strategies import Chosen, Strategies
 from .strategy import Moment
 from .tenants import TenantBooks
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """Who was chosen for a task and what of: all that its decision will tell."""
+
+    context: DecisionContext
+    chosen: Chosen
+    kept: Narrowed
+    known: int
+    """Agents in the fleet."""
+    epoch: float
+    notes: tuple[str, ...]
+
+    @property
+    def agent(self) -> str:
+        return self.chosen.picked.agent
 
 
 class Decider:
@@ -40,6 +58,10 @@ class Decider:
             self._strategies.check(strategy)
 
     def decide(self, context: DecisionContext, *, avoid: str | None = None) -> Decision:
+        """Choose an agent and say why; see `choose`."""
+        return decision_of(self.choose(context, avoid=avoid))
+
+    def choose(self, context: DecisionContext, *, avoid: str | None = None) -> Choice:
         """Choose an agent; `avoid` is taken only when nobody else can.
 
         Raises NoEligibleAgent, InvalidRequest, BudgetTooSmall, BudgetSpent.
@@ -59,7 +81,7 @@ class Decider:
             field = field.without([avoid])
         chosen = self._strategies.choose(context, field, moment)
         self._telemetry.decided(chosen.strategy.name, "success")
-        return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
+        return Choice(context, chosen, kept, roster.known, moment.epoch, field.notes)
 
     def second(self, context: DecisionContext, first: str) -> Decision:
         """Choose another agent for a task that is under way at `first`: idempotent there too, with a closed breaker.
@@ -75,7 +97,7 @@ class Decider:
             raise NoEligibleAgent(f"nobody but {first} may do this task now", retry_after=self._retry_after)
         chosen = self._strategies.choose(context, field, moment, second=True)
         self._telemetry.decided(chosen.strategy.name, "hedged")
-        return _decision(context, chosen, kept, roster.known, moment.epoch, field.notes)
+        return decision_of(Choice(context, chosen, kept, roster.known, moment.epoch, field.notes))
 
     def _kept(self, roster: Roster, context: DecisionContext, moment: Moment) -> Narrowed:
         """Whom the task's terms and the breakers leave."""
@@ -100,18 +122,13 @@ def _spare(field: Field, task_type: str, first: str) -> Field:
     return able.without([first])
 
 
-def _decision(
-    context: DecisionContext,
-    chosen: Chosen,
-    kept: Narrowed,
-    known: int,
-    epoch: float,
-    notes: tuple[str, ...],
-) -> Decision:
+def decision_of(choice: Choice) -> Decision:
+    """The whole record of a choice, its reasoning told."""
+    context, chosen, kept, notes = choice.context, choice.chosen, choice.kept, choice.notes
     strategy, picked = chosen.strategy, chosen.picked
     candidates = picked.candidates
     considered = len(picked.eligible) or len(candidates)
-    said = Circumstances(strategy.name, picked.explored, kept.rejected, known, considered, picked.terms)
+    said = Circumstances(strategy.name, picked.explored, kept.rejected, choice.known, considered, picked.terms)
     text = reasoning(candidates, picked.place, said)
     if chosen.fallback:
         text = f"{text} The fallback decided: {chosen.fallback}."
@@ -132,7 +149,7 @@ def _decision(
         candidates=candidates,
         rejected=kept.rejected,
         explored=picked.explored,
-        created_at=epoch,
+        created_at=choice.epoch,
         context=context,
         eligible=picked.eligible,
         terms=picked.terms,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import force_setattr
 
@@ -19,10 +20,7 @@ from agent_engines.domain.capability import Capabilities
 from agent_engines.domain.decisions import Decision, DecisionContext
 from agent_engines.domain.errors import (
     AgentEnginesError,
-    BudgetSpent,
-    BudgetTooSmall,
     InvalidRequest,
-    NoEligibleAgent,
     QueueFull,
     Unavailable,
 )
@@ -30,25 +28,24 @@ from agent_engines.domain.hints import checked_hints
 from agent_engines.domain.messages import SubmitResult, TaskMessage
 from agent_engines.domain.retry_budget import RetryBudget
 from agent_engines.domain.tasks import Task, TaskRequest
-from agent_engines.domain.validation import DEFAULT_LIMITS, Limits, check_name, to_task
+from agent_engines.domain.validation import DEFAULT_LIMITS, Limits, check_name, hash_body, named_task
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Entry, Known, Ledger, StoredTask
 
 from .admission import Admission
 from .answers import COMMITTED, JOURNAL, accepted, refusal
 from .batching import Batcher
-from .decider import Decider
+from .decider import Decider, decision_of
 from .dispatches import Dispatches
-from .drafts import DEFAULT_ATTEMPTS, Draft, Said, Turn, fresh_key, ledger_words
+from .drafts import DEFAULT_ATTEMPTS, Draft, Said, Submission, Taken, Turn, fresh_key, ledger_words
 from .fleet import Fleet
+from .group_commit import GroupCommit
 from .hedging import Hedging
 from .journal import TaskJournal
 from .repeats import Repeats, repeated
 from .task_text import TaskTexts
 from .tenants import TenantBooks
 
-FOR_NOW = (NoEligibleAgent, BudgetSpent, BudgetTooSmall)
-"""Refusals that say nothing about a task accepted before: a repeated submission gets its first answer."""
 CERTAIN = (QueueFull, InvalidRequest)
 """Refusals of the bus after which the task is not on it; every other error leaves that open."""
 CROWD = 64
@@ -106,7 +103,7 @@ class Dispatcher:
         self._log = connections.telemetry.log("intelligence")
         self._repeats = Repeats(ledger.tasks, self.dispatches, self._publish, clock=self._clock, log=self._log)
         self._accepting: Batcher[Entry, Known | None] = Batcher(
-            self._accept, lanes=options.lanes, max_batch=options.max_batch, crowd=CROWD
+            GroupCommit(ledger.tasks, self._log), lanes=options.lanes, max_batch=options.max_batch, crowd=CROWD
         )
         self._logging: Batcher[Decision, None] = Batcher(self._record, max_batch=options.max_batch)
 
@@ -123,32 +120,24 @@ class Dispatcher:
         `fresh`: nobody has used their idempotency keys before.
         """
         home = self._options.origin if origin is None else checked_origin(origin)
-        results: list[SubmitResult | None] = [None] * len(requests)
+        submission = Submission([None] * len(requests), [])
         turns: list[tuple[list[Draft], Stored]] = []
-        untaken: list[tuple[int, Task]] = []
         for begin in range(0, len(requests), TURN):
             if begin:
                 # Thousands of decisions in a row would keep heartbeats and other callers waiting.
                 await asyncio.sleep(0)
             turn = self._turn(home, traceparent, fresh=fresh)
-            drafts: list[Draft] = []
-            for place, request in enumerate(requests[begin : begin + TURN], begin):
-                try:
-                    drafts.append(self._draft(place, request, turn, len(drafts)))
-                except AgentEnginesError as error:
-                    results[place] = SubmitResult(refused=refusal(error))
-                    if isinstance(error, FOR_NOW) and request.idempotency_key is not None:
-                        untaken.append((place, self._task(request, turn)))
+            drafts = self._drafts(requests[begin : begin + TURN], begin, turn, submission)
             if drafts:
                 entries = [Entry(draft.task, draft.decision) for draft in drafts]
                 turns.append((drafts, turn.away or self._accepting.put_all(entries)))
         drafts = [draft for drafts, _ in turns for draft in drafts]
         self.retry_budget.ordinary(self._clock.monotonic(), len(drafts))
         for draft, outcome in zip(drafts, await self._send(drafts, turns), strict=True):
-            results[draft.place] = outcome
-        for place, answer in await self._repeats.answers(untaken):
-            results[place] = answer
-        return [result for result in results if result is not None]
+            submission.results[draft.place] = outcome
+        for place, answer in await self._repeats.answers(submission.untaken):
+            submission.results[place] = answer
+        return [result for result in submission.results if result is not None]
 
     async def recommend(self, context: DecisionContext) -> Decision:
         """Decide and record; nothing is dispatched. Raises NoEligibleAgent, InvalidRequest, Unavailable."""
@@ -224,17 +213,6 @@ class Dispatcher:
         clock = self._clock
         return Turn(origin, traceparent, fresh, clock.now(), clock.monotonic(), self._ledger.refusal())
 
-    def _task(self, request: TaskRequest, turn: Turn) -> Task:
-        """Raises InvalidRequest, TooLarge."""
-        return to_task(
-            request,
-            now=turn.now,
-            origin=turn.origin,
-            new_id=self._new_id,
-            traceparent=turn.traceparent,
-            limits=self._options.limits,
-        )
-
     async def _spent(self, stored: StoredTask) -> Spend:
         """What earlier attempts used up, where that matters. Raises Unavailable."""
         bounded = stored.task.terms.budget is not None and stored.attempt > 1
@@ -245,33 +223,84 @@ class Dispatcher:
         if self.books is not None and charged:
             self.books.sent(task.terms.tenant, task.task_id, self._fleet.price(agent))
 
-    def _draft(self, place: int, request: TaskRequest, turn: Turn, beside: int) -> Draft:
-        """Validate and decide; the ledger has room for it `beside` so many others. Raises every AgentEnginesError of those."""
-        task = self._task(request, turn)
-        terms = task.terms
+    def _drafts(self, requests: Sequence[TaskRequest], begin: int, turn: Turn, submission: Submission) -> list[Draft]:
+        """Validate, choose, explain, write the messages: all of a turn pass one stage before the next one begins.
+
+        A task that goes through all stages by itself finds the code of each out of the processor's caches (ADR 0041).
+        """
+        tasks = self._tasks(requests, begin, turn, submission)
+        taken = self._taken(tasks, turn, submission)
+        decisions = [decision_of(one.choice) for one in taken]
+        messages = [self._message(one.task, decision, turn) for one, decision in zip(taken, decisions, strict=True)]
+        return [
+            self._draft(one, decision, message, turn)
+            for one, decision, message in zip(taken, decisions, messages, strict=True)
+        ]
+
+    def _tasks(
+        self, requests: Sequence[TaskRequest], begin: int, turn: Turn, submission: Submission
+    ) -> list[tuple[int, Task]]:
+        """Those that can be tasks, each with its place in the submission."""
+        tasks: list[tuple[int, Task]] = []
+        named = partial(
+            named_task,
+            now=turn.now,
+            origin=turn.origin,
+            new_id=self._new_id,
+            traceparent=turn.traceparent,
+            limits=self._options.limits,
+        )
+        for place, request in enumerate(requests, begin):
+            try:
+                tasks.append((place, named(request)))
+            except AgentEnginesError as error:
+                submission.refuse(place, error)
+        for _, task in tasks:
+            hash_body(task)
+        return tasks
+
+    def _taken(self, tasks: Sequence[tuple[int, Task]], turn: Turn, submission: Submission) -> list[Taken]:
+        """Those that may come in and that somebody can do."""
+        taken: list[Taken] = []
+        for place, task in tasks:
+            try:
+                self._admit(task, turn, len(taken))
+                choice = self._decider.choose(self.context(task, task.request_id))
+            except AgentEnginesError as error:
+                submission.refuse(place, error, task)
+                continue
+            # Counted before it is sent: the next choice of the same submission must see it.
+            charged = self.books is not None and not self.books.holds(task.task_id)
+            self._sent(task, choice.agent, charged=charged)
+            taken.append(Taken(place, task, choice, charged))
+        return taken
+
+    def _admit(self, task: Task, turn: Turn, beside: int) -> None:
+        """The ledger has room for it `beside` so many others, or the journal stands in. Raises QueueFull, Unavailable."""
         if self.admission is not None:
-            self.admission.check(task.priority, terms.tenant, self.dispatches.weight_of(terms.tenant))
-        away = turn.away
-        if away is not None and (self.journal is None or not self.journal.open):
-            raise away
-        decision = self.decide(self.context(task, task.request_id))
-        agent = decision.selected_agent
+            tenant = task.terms.tenant
+            self.admission.check(task.priority, tenant, self.dispatches.weight_of(tenant))
+        if turn.away is None:
+            self._accepting.check(beside)
+        elif self.journal is None or not self.journal.open:
+            raise turn.away
+
+    def _message(self, task: Task, decision: Decision, turn: Turn) -> TaskMessage:
+        """The task's first dispatch."""
         if task.max_attempts is None:
-            attempts = self._fleet.max_attempts(agent, task.task_type) or DEFAULT_ATTEMPTS
+            attempts = self._fleet.max_attempts(decision.selected_agent, task.task_type) or DEFAULT_ATTEMPTS
             # Nobody else has seen the task yet, and only the chosen agent could tell the number.
             force_setattr(task, "max_attempts", attempts)
-        attempts = capped_attempts(task.max_attempts or DEFAULT_ATTEMPTS, terms.budget)
-        message = self.dispatches.message(task, decision, attempts, turn.now)
-        if away is None:
-            self._accepting.check(beside)
-        # Counted before it is sent: the next decision of the same submission must see it.
-        charged = self.books is not None and not self.books.holds(task.task_id)
-        self._sent(task, agent, charged=charged)
+        attempts = capped_attempts(task.max_attempts or DEFAULT_ATTEMPTS, task.terms.budget)
+        return self.dispatches.message(task, decision, attempts, turn.now)
+
+    def _draft(self, taken: Taken, decision: Decision, message: TaskMessage, turn: Turn) -> Draft:
+        task = taken.task
         key = task.idempotency_key
         # While the ledger is away its word comes later than the repetition of a submission might.
-        after_ledger = key is not None and not (turn.fresh and away is None and fresh_key(key, turn.now))
-        watched = None if self.hedging is None else self.hedging.watch(task, decision, attempts)
-        return Draft(place, task, decision, message, turn.began, after_ledger, watched, charged)
+        after_ledger = key is not None and not (turn.fresh and turn.away is None and fresh_key(key, turn.now))
+        watched = None if self.hedging is None else self.hedging.watch(task, decision, message.max_attempts)
+        return Draft(taken.place, task, decision, message, turn.began, after_ledger, watched, taken.charged)
 
     async def _send(
         self, drafts: Sequence[Draft], turns: Sequence[tuple[Sequence[Draft], Stored]]
@@ -357,36 +386,6 @@ class Dispatcher:
         except Unavailable as error:
             # The callers are refused all the same; the reconciler will find the rows and run the tasks once more often.
             self._log.warning("Refused tasks could not be withdrawn", tasks=len(task_ids), error=str(error))
-
-    async def _accept(self, entries: Sequence[Entry]) -> list[Known | BaseException | None]:
-        """Group commit. Of two entries with one task id the first is written, the second learns of it."""
-        first: dict[str, Entry] = {}
-        for entry in entries:
-            first.setdefault(entry.task.task_id, entry)
-        again = [entry for entry in entries if first[entry.task.task_id] is not entry]
-        try:
-            known = {found.task_id: found for found in await self._ledger.tasks.accept(list(first.values()))}
-            # Asked by itself, so that the ledger knows: the first one must not be withdrawn any more.
-            told = {found.task_id: found for found in await self._ledger.tasks.accept(again)} if again else {}
-        except Unavailable:
-            raise
-        except Exception as error:
-            if len(entries) == 1:
-                raise
-            # One entry the ledger cannot take must not refuse the hundreds that travel with it.
-            self._log.error("A batch was refused by the ledger and is tried one by one", error=repr(error))
-            return [await self._accept_alone(entry) for entry in entries]
-        return [(known if first[entry.task.task_id] is entry else told).get(entry.task.task_id) for entry in entries]
-
-    async def _accept_alone(self, entry: Entry) -> Known | BaseException | None:
-        try:
-            found = await self._ledger.tasks.accept([entry])
-        except AgentEnginesError as error:
-            return error
-        except Exception as error:
-            self._log.error("The ledger refused a task", task_id=entry.task.task_id, error=repr(error))
-            return InvalidRequest(f"the ledger cannot store this task: {error}")
-        return found[0] if found else None
 
     async def _record(self, decisions: Sequence[Decision]) -> list[None]:
         await self._ledger.decisions.log(decisions)

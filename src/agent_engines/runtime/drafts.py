@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from agent_engines.domain.decisions import Decision
-from agent_engines.domain.errors import AgentEnginesError, Unavailable
-from agent_engines.domain.messages import TaskMessage
+from agent_engines.domain.errors import AgentEnginesError, BudgetSpent, BudgetTooSmall, NoEligibleAgent, Unavailable
+from agent_engines.domain.messages import SubmitResult, TaskMessage
 from agent_engines.domain.task_names import moment_of
 from agent_engines.domain.tasks import Task
 from agent_engines.ports.ledger import Known
 
+from .answers import refusal
+from .decider import Choice
 from .hedging import Watched
 
 DEFAULT_ATTEMPTS = 3
 """Where neither the task nor its agent says how often it may be tried."""
 SAME_WRITE_SECONDS = 1e-4
 """The ledger keeps microseconds: a decision with our request id and our time is our own, written by a repeated call."""
-
-
+FOR_NOW = (NoEligibleAgent, BudgetSpent, BudgetTooSmall)
+"""Refusals that say nothing about a task accepted before: a repeated submission gets its first answer."""
 FRESH_SECONDS = 50.0
 """A key may be called fresh for so long around its moment. Whoever used it before did so at most twice as long ago, which
 is less than a bus remembers message ids (wire.DUPLICATE_WINDOW_SECONDS): of the two dispatches it keeps the first."""
@@ -30,6 +33,32 @@ def fresh_key(key: str, now: float) -> bool:
     """Whether a key that is called fresh may be believed; `now`: epoch seconds."""
     moment = moment_of(key)
     return moment is not None and abs(now - moment) < FRESH_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What the requests of a submission are answered, in order; None: nothing yet.
+
+    `untaken`: refused for now, each with its place; under the same key they may have been accepted before.
+    """
+
+    results: list[SubmitResult | None]
+    untaken: list[tuple[int, Task]]
+
+    def refuse(self, place: int, error: AgentEnginesError, task: Task | None = None) -> None:
+        """`task`: where the request was one already."""
+        self.results[place] = SubmitResult(refused=refusal(error))
+        if task is not None and task.idempotency_key is not None and isinstance(error, FOR_NOW):
+            self.untaken.append((place, task))
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """A task that somebody was chosen for, and counted with; see Draft."""
+
+    place: int
+    task: Task
+    choice: Choice
+    charged: bool
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
