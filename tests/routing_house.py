@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -29,9 +29,10 @@ from agent_engines.runtime.desk import TaskDesk
 from agent_engines.runtime.dispatcher import Dispatcher, DispatchOptions
 from agent_engines.runtime.events import TaskEvents
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hearing import Hearing
 from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.learned import Learned
-from agent_engines.runtime.outcomes import decode_outcomes
+from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.recorder import Recorder
 from agent_engines.runtime.redispatch import Redispatcher
 from agent_engines.runtime.shipped_strategies import PolicyMaker, makers
@@ -102,6 +103,7 @@ class RoutingHouse:
             telemetry=self.telemetry,
             cache=self.cache,
         )
+        self.hearing = Hearing(self.connections, self.capabilities, home="this-router", take=self._take, desk=self.desk)
         self.recorder = Recorder(
             self.bus,
             self.ledger.tasks,
@@ -109,12 +111,13 @@ class RoutingHouse:
             clock=self.clock,
             telemetry=self.telemetry,
             on_retry=self.redispatcher.arm,
+            listener=self.hearing,
         )
         self.events = TaskEvents(self.bus, self.ledger, self.desk, self.telemetry.log("intelligence"))
         self._beats: Iterator[int] = itertools.count(1)
 
     async def __aenter__(self) -> RoutingHouse:
-        await self.bus.signals.listen(subjects.RECORDED, self._recorded)
+        await self.hearing.start()
         await self.fleet.start()
         await settle()
         return self
@@ -124,6 +127,7 @@ class RoutingHouse:
         await self.hedging.stop()
         await self.redispatcher.stop()
         await self.recorder.stop()
+        await self.hearing.stop()
         await self.fleet.stop()
         await self.bus.close()
 
@@ -195,8 +199,8 @@ class RoutingHouse:
             **({"kind": ReportKind.RETRY, "retry_at": self.clock.now() + seconds} | changes),
         )
 
-    async def _recorded(self, _: str, data: bytes) -> None:
-        outcomes = self.hedging.recorded(decode_outcomes(data))
+    def _take(self, told: Sequence[Outcome], _sealed: bool) -> None:
+        outcomes = self.hedging.recorded(told)
         self.strategies.learned(outcomes, self.clock.now(), lambda task_type: None)
         self.fleet.learned(outcomes)
         self.redispatcher.recorded(outcomes)

@@ -180,7 +180,7 @@ async def test_what_no_router_sealed_teaches_nobody(site: Site) -> None:
         status=TaskStatus.SUCCESS,
         quality=0.125,
     )
-    await site.bus.signals.send(subjects.recorded("evil"), msgspec.json.encode(ReportBatch(reports=(forged,))))
+    await site.bus.signals.send(subjects.outcomes("evil"), msgspec.json.encode(ReportBatch(reports=(forged,))))
     await router.task(accepted.task_id, wait=20.0)
     async with asyncio.timeout(20):
         while not taught:

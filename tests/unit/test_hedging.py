@@ -21,6 +21,7 @@ from agent_engines.domain.tasks import TaskRequest, TaskStatus
 from agent_engines.domain.terms import Affinity, Budget
 from agent_engines.learning.hedges import BURST
 from agent_engines.ports.ledger import DecisionFilter
+from agent_engines.runtime.outcome_feed import TOGETHER_SECONDS
 from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.shipped_strategies import PolicyMaker
 from agent_engines.runtime.strategies import StrategyChoice
@@ -186,19 +187,22 @@ async def test_when_both_legs_fail_the_task_is_retried_once() -> None:
         assert await house.sent() == 0
 
 
-async def test_a_leg_that_fails_for_good_is_not_told_to_whoever_waits() -> None:
+async def test_a_leg_that_fails_for_good_is_told_to_those_who_learn_and_not_to_whoever_waits() -> None:
     async with hedging() as house:
         ends: list[tuple[str, ReportKind]] = []
 
         async def hear(subject: str, data: bytes) -> None:
             reports = msgspec.json.decode(data)["reports"]
-            ends.extend((subject.rpartition(".")[2], ReportKind(one["kind"])) for one in reports)
+            ends.extend((subject.split(".")[2], ReportKind(one["kind"])) for one in reports)
 
         await house.bus.signals.listen(subjects.RECORDED, hear)
+        await house.bus.signals.listen(subjects.OUTCOMES, hear)
         first, second = await house.hedged()
         await house.told(house.report(first, TaskStatus.FAILED))
         await house.told(house.report(second))
-        assert ends == [("-", ReportKind.RETRY), ("here", ReportKind.FINAL)]
+        await house.clock.advance(TOGETHER_SECONDS)
+        await settle()
+        assert ends == [("recorded", ReportKind.FINAL), ("outcomes", ReportKind.RETRY), ("outcomes", ReportKind.FINAL)]
 
 
 async def test_a_cancellation_reaches_both_legs() -> None:

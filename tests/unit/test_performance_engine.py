@@ -49,7 +49,7 @@ class Bench:
         self.connections = Connections(bus=self.bus, telemetry=self.telemetry, clock=self.clock)
 
     async def recorded(self, *reports: Report, origin: str = "caller") -> None:
-        await self.bus.signals.send(subjects.recorded(origin), msgspec.json.encode(ReportBatch(reports=reports)))
+        await self.bus.signals.send(subjects.outcomes(origin), msgspec.json.encode(ReportBatch(reports=reports)))
         await self.clock.advance(0)
 
     async def beat(self, agent: str = "svm", replica: str = "a", **changes: Any) -> None:
@@ -252,7 +252,7 @@ async def test_engines_that_perform_nothing_are_no_part_of_the_fleet(bench: Benc
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"reports":[{"kind":1}]}', b"\xff\xfe", b"[" * 100_000])
 async def test_messages_that_cannot_be_read_are_logged_and_change_nothing(bench: Bench, junk: bytes) -> None:
-    await bench.bus.signals.send(subjects.recorded("x"), junk)
+    await bench.bus.signals.send(subjects.outcomes("x"), junk)
     await bench.bus.signals.send(subjects.heartbeat("x"), junk)
     await bench.recorded(report())
     assert (await bench.ask("report"))["agents"][0]["count"] == 1

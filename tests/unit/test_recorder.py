@@ -14,7 +14,8 @@ from agent_engines.domain.errors import Unavailable
 from agent_engines.domain.messages import Report, ReportBatch, ReportKind, TaskMessage
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import Verdict
-from agent_engines.runtime.recorder import UNRECORDABLE, batches
+from agent_engines.runtime.broadcasts import batches
+from agent_engines.runtime.recorder import UNRECORDABLE
 from routing_house import RoutingHouse, settle, until
 
 

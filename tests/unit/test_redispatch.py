@@ -16,8 +16,8 @@ from agent_engines.domain.tasks import TaskStatus
 from agent_engines.domain.terms import Budget
 from agent_engines.ports.ledger import DecisionFilter, Verdict
 from agent_engines.runtime import redispatch
+from agent_engines.runtime.broadcasts import broadcast
 from agent_engines.runtime.outcomes import decode_outcomes
-from agent_engines.runtime.recorder import broadcast
 from agent_engines.runtime.redispatch import STRANDED_SECONDS, Redispatcher
 from routing_house import RoutingHouse, settle, until
 
@@ -178,7 +178,7 @@ async def test_a_held_task_that_another_router_settled_is_not_sent(how: str) -> 
     async with RoutingHouse() as house:
         first = await held(house)
         assert house.redispatcher.held == 1
-        await broadcast(house.bus, "elsewhere", [house.report(first, TaskStatus.DEAD_LETTER)])
+        await broadcast(house.bus, "elsewhere", house.report(first, TaskStatus.DEAD_LETTER))
         await settle()
         assert house.redispatcher.held == 1, "an older dispatch's failure ends nothing"
         told = {
@@ -186,7 +186,7 @@ async def test_a_held_task_that_another_router_settled_is_not_sent(how: str) -> 
             "done after all": house.report(first),
             "sent by somebody else": house.report(first, TaskStatus.RUNNING, kind=ReportKind.STARTED, generation=2),
         }
-        await broadcast(house.bus, "elsewhere", [told[how]])
+        await broadcast(house.bus, "elsewhere", told[how])
         await settle()
         assert house.redispatcher.held == 0
         await house.beat("b")

@@ -26,7 +26,9 @@ HELLO = f"{PREFIX}.hello"
 """A router asks every replica for a full heartbeat."""
 HEARTBEATS = f"{PREFIX}.heartbeat.*"
 RECORDED = f"{PREFIX}.recorded.*"
-"""ReportBatch of what the recorder has just committed, grouped by the submitter's origin."""
+"""ReportBatch of what the recorder has just committed, at once, grouped by the submitter's origin."""
+OUTCOMES = f"{PREFIX}.outcomes.*"
+"""The same without results, of all origins, a moment later and together: for those who learn from it."""
 LEARNED = f"{PREFIX}.learned.*"
 """Each router tells the others how far it has learned (runtime/lessons.py)."""
 SUBMIT = f"{PREFIX}.submit"
@@ -72,6 +74,11 @@ def heartbeat(agent: str) -> str:
 
 def recorded(origin: str) -> str:
     return f"{PREFIX}.recorded.{origin}"
+
+
+def outcomes(router: str) -> str:
+    """What this router has recorded."""
+    return f"{PREFIX}.outcomes.{router}"
 
 
 def cancel(agent: str) -> str:

@@ -21,7 +21,6 @@ from agent_engines.domain.decisions import Decision, DecisionContext, Recommenda
 from agent_engines.domain.errors import ConfigurationError, InvalidRequest, Unavailable
 from agent_engines.domain.messages import SubmitResult
 from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
-from agent_engines.ports.bus import Subscription
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.feedback import FeedbackService
 from agent_engines.ports.later import RedriveService, ScheduleService
@@ -44,8 +43,9 @@ from agent_engines.runtime.engine import Engine
 from agent_engines.runtime.events import TaskEvents
 from agent_engines.runtime.feedback import FeedbackDesk
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hearing import Hearing
 from agent_engines.runtime.hedging import Hedging
-from agent_engines.runtime.outcomes import decode_sealed
+from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.recorder import Recorder
 from agent_engines.runtime.redispatch import Redispatcher, RedispatchOptions
 from agent_engines.runtime.tenants import Pricer, TenantBooks
@@ -79,6 +79,7 @@ class Parts:
     dispatcher: Dispatcher
     redispatcher: Redispatcher
     recorder: Recorder
+    hearing: Hearing
     guard: Guard
     desk: TaskDesk
     hedging: Hedging
@@ -115,12 +116,11 @@ class IntelligenceEngine(Engine):
         self._capability_keys = tuple(capability_keys)
         self._joined: Parts | None = None
         self._gateway: Gateway | None = None
-        self._listening: Subscription | None = None
         self._reports: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
 
     async def on_start(self, connections: Connections) -> None:
         parts = self._joined = self._join(connections, await self._capabilities(connections))
-        self._listening = await connections.bus.signals.listen(subjects.RECORDED, self._on_recorded)
+        await parts.hearing.start()
         await parts.routing.start()
         await parts.fleet.start()
         await parts.guard.start()
@@ -151,9 +151,7 @@ class IntelligenceEngine(Engine):
         await parts.guard.stop()
         await parts.fleet.stop()
         await parts.routing.stop()
-        if self._listening is not None:
-            await self._listening.close()
-            self._listening = None
+        await parts.hearing.stop()
 
     async def route_task(self, context: DecisionContext) -> Recommendation:
         """Who should do this? Nothing is dispatched. Raises NoEligibleAgent, InvalidRequest, Unavailable."""
@@ -338,8 +336,15 @@ class IntelligenceEngine(Engine):
         redispatcher = Redispatcher(bus, ledger, dispatcher, fleet, clock=clock, telemetry=telemetry, options=again)
         desk = TaskDesk(bus, ledger, redispatcher, clock=clock, telemetry=telemetry, cache=connections.cache)
         desk.journal = guard.journal
+        hearing = Hearing(connections, capabilities, home=origin, take=self._take, desk=desk)
         recorder = Recorder(
-            bus, ledger.tasks, capabilities=capabilities, clock=clock, telemetry=telemetry, on_retry=redispatcher.arm
+            bus,
+            ledger.tasks,
+            capabilities=capabilities,
+            clock=clock,
+            telemetry=telemetry,
+            on_retry=redispatcher.arm,
+            listener=hearing,
         )
         events = TaskEvents(bus, ledger, desk, telemetry.log("intelligence"))
         days = self._retention_days
@@ -350,25 +355,17 @@ class IntelligenceEngine(Engine):
         feedback = FeedbackDesk(
             bus, ledger, capabilities=capabilities, clock=clock, telemetry=telemetry, leads=leader.leads
         )
-        heart = (fleet, routing, dispatcher, redispatcher, recorder, guard, desk, hedging)
+        heart = (fleet, routing, dispatcher, redispatcher, recorder, hearing, guard, desk, hedging)
         return Parts(connections, ledger, *heart, events, chores, later, feedback, books)
 
-    async def _on_recorded(self, subject: str, data: bytes) -> None:
+    def _take(self, outcomes: Sequence[Outcome], sealed: bool) -> None:
+        """Hear what was recorded; `sealed`: it came through a router's gate."""
         parts = self._parts
-        try:
-            outcomes, sealed = decode_sealed(data, parts.routing.capabilities.sealed)
-        except msgspec.MsgspecError as error:
-            connections = parts.connections
-            connections.telemetry.log("intelligence").warning(
-                "Outcomes could not be read", subject=subject, error=str(error)
-            )
-            return
-        if sealed:
-            outcomes = parts.hedging.recorded(outcomes)
-        parts.routing.recorded(outcomes, parts.connections.clock.now(), sealed=sealed)
-        parts.books.recorded(outcomes)
-        parts.redispatcher.recorded(outcomes)
-        parts.desk.recorded(outcomes)
+        heard = parts.hedging.recorded(outcomes) if sealed else outcomes
+        parts.routing.recorded(heard, parts.connections.clock.now(), sealed=sealed)
+        parts.books.recorded(heard)
+        parts.redispatcher.recorded(heard)
+        parts.desk.recorded(heard)
 
 
 def _ledger(connections: Connections) -> Ledger:

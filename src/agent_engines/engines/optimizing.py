@@ -105,7 +105,7 @@ class OptimizingEngine(Engine):
         self._background = Background(self._log)
         listen = connections.bus.signals.listen
         self._subscriptions = [
-            await listen(subjects.RECORDED, self._recorded),
+            await listen(subjects.OUTCOMES, self._recorded),
             await listen(subjects.ask("optimizing", "policies"), self._answer_policies, queue="optimizing"),
             await listen(subjects.ask("optimizing", "tuning"), self._answer_tuning, queue="optimizing"),
             await listen(subjects.ask("optimizing", "replay"), self._answer_replay, queue="optimizing"),

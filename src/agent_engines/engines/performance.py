@@ -86,7 +86,7 @@ class PerformanceEngine(Engine):
         self._background = Background(self._log)
         listen = connections.bus.signals.listen
         self._subscriptions = [
-            await listen(subjects.RECORDED, self._recorded),
+            await listen(subjects.OUTCOMES, self._recorded),
             await listen(subjects.HEARTBEATS, self._heartbeat),
             await listen(subjects.ask("performance", "report"), self._report, queue="performance"),
             await listen(subjects.ask("performance", "scaling"), self._scaling, queue="performance"),

@@ -20,9 +20,9 @@ from agent_engines.ports.ledger import Ledger, Page, Several, StoredTask, TaskFi
 from agent_engines.ports.telemetry import Telemetry
 
 from .batching import Batcher
+from .broadcasts import broadcast
 from .journal import TaskJournal
 from .outcomes import Outcome
-from .recorder import broadcast
 from .redispatch import Redispatcher
 
 CACHE_SECONDS = 300.0
@@ -161,7 +161,7 @@ class TaskDesk:
                 await self._send_order(agent, task_id, now)
         if status is TaskStatus.CANCELLED:
             origin = await self._ledger.reader.origin(task_id)
-            await broadcast(self._bus, origin, [_cancelled(view, origin, now)])
+            await broadcast(self._bus, origin, _cancelled(view, origin, now))
         return status
 
     async def retry(self, task_id: str) -> TaskView:

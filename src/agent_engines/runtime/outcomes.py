@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from agent_engines.domain.messages import Judge, ReportKind
+from agent_engines.domain.messages import Judge, Report, ReportKind
 from agent_engines.domain.tasks import TaskError, TaskStatus
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One recorded report, without its result."""
 
     kind: ReportKind
@@ -27,6 +27,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tokens: int | None = None
     judge: Judge | None = None
     """Of feedback: who said it."""
+
+
+def outcome_of(report: Report) -> Outcome:
+    """A report without its result."""
+    return Outcome(
+        kind=report.kind,
+        task_id=report.task_id,
+        task_type=report.task_type,
+        agent=report.agent,
+        attempt=report.attempt,
+        generation=report.generation,
+        status=report.status,
+        error=report.error,
+        execution_time_ms=report.execution_time_ms,
+        quality=report.quality,
+        cost=report.cost,
+        tokens=report.tokens,
+        judge=report.judge,
+    )
 
 
 class _Outcomes(msgspec.Struct, frozen=True):

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
-from agent_engines.domain import subjects
-from agent_engines.domain.agents import AGENT_ID
 from agent_engines.domain.capability import Capabilities
 from agent_engines.domain.errors import Unavailable
-from agent_engines.domain.messages import VERSION, Report, ReportKind
+from agent_engines.domain.messages import Report, ReportKind
 from agent_engines.domain.tasks import NO_PAYLOAD, TaskError, TaskStatus
 from agent_engines.ports.bus import Bus, ReportDelivery, ReportInbox
 from agent_engines.ports.clock import Clock
@@ -25,7 +24,9 @@ from agent_engines.ports.ledger import TaskLedger, Verdict
 from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
+from .broadcasts import tell_waiters
 from .naps import nap
+from .outcomes import Outcome, outcome_of
 from .report_gate import ReportGate
 
 PULL_MESSAGES = 50
@@ -39,9 +40,14 @@ BUSY_REPORTS = 32
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 UNRECORDABLE = "UnrecordableReport"
-Seal = Callable[[bytes], str]
-NOBODY = "-"
-"""Origin of reports whose submitter left no usable name; statistics still want them."""
+
+
+class Listener(Protocol):
+    """Who hears of everything that was recorded here, whoever handed it in. `home`: the origin whose waiters it tells."""
+
+    home: str
+
+    def recorded(self, outcomes: Sequence[Outcome]) -> None: ...
 
 
 class Recorder:
@@ -56,13 +62,15 @@ class Recorder:
         clock: Clock,
         telemetry: Telemetry,
         on_retry: Callable[[float], None] | None = None,
+        listener: Listener | None = None,
     ) -> None:
+        """`on_retry` hears when the next retry is due."""
         self._bus = bus
         self._ledger = ledger
         self._clock = clock
         self._telemetry = telemetry
         self._on_retry = on_retry
-        self._seal = capabilities.seal
+        self._listener = listener
         self._gate = ReportGate(capabilities, clock=clock, telemetry=telemetry)
         self._log = telemetry.log("intelligence")
         self._background = Background(self._log)
@@ -178,13 +186,16 @@ class Recorder:
         self.recorded.update(found)
         for verdict, amount in found.items():
             self._telemetry.count("reports_recorded_total", amount, verdict=str(verdict))
+        listener = self._listener
         homes: dict[str, list[Report]] = {}
+        told: list[Report] = []
         retry_at: float | None = None
         for report, verdict in zip(reports, verdicts, strict=True):
             if verdict is Verdict.FALLEN:
-                homes.setdefault(NOBODY, []).append(_fallen(report))
+                told.append(_fallen(report))
             if not verdict.kept:
                 continue
+            told.append(report)
             homes.setdefault(report.origin, []).append(report)
             if report.kind is ReportKind.FINAL:
                 self._count(report)
@@ -193,8 +204,15 @@ class Recorder:
                 retry_at = due if retry_at is None else min(retry_at, due)
         if retry_at is not None and self._on_retry is not None:
             self._on_retry(retry_at)
-        for origin, told in homes.items():
-            await broadcast(self._bus, origin, told, self._seal)
+        for origin, theirs in homes.items():
+            if listener is None or origin != listener.home:
+                await tell_waiters(self._bus, origin, theirs)
+        if listener is not None and told:
+            try:
+                listener.recorded([outcome_of(report) for report in told])
+            except Exception as error:
+                # They are recorded; whoever could not take them must not keep the next ones from being.
+                self._log.error("Recorded outcomes were not taken in", outcomes=len(told), error=repr(error))
 
     def _count(self, report: Report) -> None:
         """The router's page speaks for the fleet: an agent's own page is on a port that only its scraper knows."""
@@ -209,38 +227,6 @@ class Recorder:
             await inbox.release(batch)
         except Unavailable as error:
             self._log.info("Reports were not handed back; their lease ends by itself", error=str(error))
-
-
-async def broadcast(bus: Bus, origin: str, reports: Sequence[Report], seal: Seal | None = None) -> None:
-    """Tell `recorded.<origin>` what was committed, in messages the bus takes. Loss is healed by whoever waits.
-
-    `seal` marks what came through the gate: only that teaches (runtime/strategies.py).
-    """
-    # An origin comes from outside and becomes part of a subject.
-    subject = subjects.recorded(origin if AGENT_ID.fullmatch(origin) else NOBODY)
-    for data in batches(reports, bus.max_message_bytes, seal):
-        try:
-            await bus.signals.send(subject, data)
-        except Unavailable:
-            # A signal: waiters ask the ledger again by themselves.
-            return
-
-
-def batches(reports: Sequence[Report], limit: int, seal: Seal | None = None) -> list[bytes]:
-    """JSON of ReportBatch in as few messages as stay within `limit` bytes; a report too large travels without its result."""
-    data = _message(reports, seal)
-    if len(data) <= limit:
-        return [data]
-    if len(reports) == 1:
-        return [_message([msgspec.structs.replace(reports[0], result=NO_PAYLOAD)], seal)]
-    middle = len(reports) // 2
-    return batches(reports[:middle], limit, seal) + batches(reports[middle:], limit, seal)
-
-
-def _message(reports: Sequence[Report], seal: Seal | None) -> bytes:
-    told = msgspec.json.encode(reports)
-    mark = seal(told).encode() if seal is not None else b""
-    return b'{"v":%d,"seal":"%b","reports":%b}' % (VERSION, mark, told)
 
 
 def _fallen(report: Report) -> Report:

@@ -32,11 +32,11 @@ from agent_engines.ports.ledger import Ledger, StoredTask, Verdict
 from agent_engines.ports.telemetry import Telemetry
 
 from .background import Background
+from .broadcasts import broadcast
 from .dispatcher import Dispatcher
 from .fleet import Fleet
 from .naps import nap
 from .outcomes import Outcome
-from .recorder import broadcast
 from .retry_throttle import RetryThrottle
 from .undivided import Undivided
 
@@ -234,7 +234,7 @@ class Redispatcher:
             return
         self._held.pop(task.task_id, None)
         if verdicts == [Verdict.RECORDED]:
-            await broadcast(self._bus, task.origin, [report])
+            await broadcast(self._bus, task.origin, report)
 
     async def _follow_due(self) -> None:
         while True:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
 from agent_engines.adapters.memory.secrets import TEST_CAPABILITY_KEY
 from agent_engines.adapters.memory.telemetry import NullTelemetry
-from agent_engines.domain import subjects
 from agent_engines.domain.breaker import BreakerRule
 from agent_engines.domain.capability import Capabilities
 from agent_engines.domain.errors import PermanentFailure, Unavailable
@@ -25,9 +25,10 @@ from agent_engines.runtime.desk import TaskDesk
 from agent_engines.runtime.dispatcher import Dispatcher, DispatchOptions
 from agent_engines.runtime.engine import Engine
 from agent_engines.runtime.fleet import Fleet
+from agent_engines.runtime.hearing import Hearing
 from agent_engines.runtime.hedging import Hedging
 from agent_engines.runtime.learned import Learned
-from agent_engines.runtime.outcomes import decode_outcomes
+from agent_engines.runtime.outcomes import Outcome
 from agent_engines.runtime.recorder import Recorder
 from agent_engines.runtime.redispatch import Redispatcher, RedispatchOptions
 from agent_engines.runtime.rule_strategy import LoadAwareStrategy
@@ -138,6 +139,13 @@ class RouterParts:
     recorder: Recorder
     redispatcher: Redispatcher
     hedging: Hedging
+    hearing: Hearing
+
+
+def _take(hedging: Hedging, fleet: Fleet, desk: TaskDesk, outcomes: Sequence[Outcome], sealed: bool) -> None:
+    heard = hedging.recorded(outcomes)
+    fleet.learned(heard)
+    desk.recorded(heard)
 
 
 class RouterHost(Host):
@@ -151,13 +159,7 @@ class RouterHost(Host):
     async def main(self, process: Process, rng: Random) -> None:
         connections = self.surroundings.connections(process)
         router = self._join(connections, rng)
-
-        async def on_recorded(subject: str, data: bytes) -> None:
-            outcomes = router.hedging.recorded(decode_outcomes(data))
-            router.fleet.learned(outcomes)
-            router.desk.recorded(outcomes)
-
-        await _until_done(lambda: connections.bus.signals.listen(subjects.RECORDED, on_recorded))
+        await _until_done(router.hearing.start)
         await _until_done(router.fleet.start)
         await _until_done(router.recorder.start)
         await router.redispatcher.start()
@@ -210,6 +212,8 @@ class RouterHost(Host):
             options=RedispatchOptions(longest_timeout=allowed),
         )
         desk = parts.desk(bus, ledger, redispatcher, clock=clock, telemetry=telemetry)
+        take = partial(_take, hedging, fleet, desk)
+        hearing = Hearing(connections, capabilities, home=self.name, take=take, desk=desk)
         recorder = parts.recorder(
             bus,
             ledger.tasks,
@@ -217,8 +221,9 @@ class RouterHost(Host):
             clock=clock,
             telemetry=telemetry,
             on_retry=redispatcher.arm,
+            listener=hearing,
         )
-        return RouterParts(dispatcher, desk, fleet, recorder, redispatcher, hedging)
+        return RouterParts(dispatcher, desk, fleet, recorder, redispatcher, hedging, hearing)
 
     def _new_id(self) -> str:
         self._ids += 1
