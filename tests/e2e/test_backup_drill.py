@@ -85,6 +85,8 @@ def test_a_restored_system_ends_every_task_exactly_once(places: Path, capsys: py
     Path(f"{diary}.open").touch()
     with system(places / "second", *options, environment=environment) as second:
         wait_until(lambda: not ask(second, OPEN), "every task has ended")
+    # It was stopped by SIGTERM: the next start finds everything.
+    with system(places / "second", *options, environment=environment) as second:
         after = ask(second, DIGEST, ended)
         results = ask(second, "SELECT task_id, status FROM task_results")
         letters = ask(second, "SELECT task_id FROM dead_letters")

@@ -9,14 +9,13 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import asyncpg
 import httpx2
 import pytest
 
 from agent_engines import Client, TaskRequest
-from running_system import System, finished, system, wait_until
+from running_system import System, finished, wait_until
 
 
 def test_a_routed_task_tells_who_was_chosen_and_why(fleet: System) -> None:
@@ -67,9 +66,9 @@ async def test_the_ledger_holds_task_decision_and_result(fleet: System) -> None:
     assert {"echo", "misbehaving"} <= {row["name"] for row in agents}
 
 
-async def test_twenty_thousand_tasks_through_http_have_one_terminal_row_each(fleet: System) -> None:
+async def test_five_thousand_tasks_through_http_have_one_terminal_row_each(fleet: System) -> None:
     """Nothing is lost and nothing is recorded twice at volume, by the front door."""
-    batch, batches = 500, 40
+    batch, batches = 500, 10
 
     def send(http: httpx2.Client, number: int) -> list[str]:
         waiting = [{"task_type": "echo", "payload": {"i": number * batch + i}} for i in range(batch)]
@@ -139,22 +138,6 @@ async def test_a_killed_replica_loses_nothing(fleet: System) -> None:
         ended = [finished(http, task_id, 90) for task_id in ids]
     assert {task["status"] for task in ended} == {"success"}
     await _each_has_one_terminal_row(fleet, ids)
-
-
-def test_stopping_leaves_no_process_and_data_survives(tmp_path: Path) -> None:
-    """SIGTERM: exit 0, every process gone; the next start finds the old tasks."""
-    with system(tmp_path) as running, running.http() as http:
-        task_id = http.post("/route-task", params={"wait": 30}, json={"task_type": "test"}).json()["task_id"]
-        pids = list(running.endpoints["pids"].values())
-        running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(timeout=60) == 0, running.log.read_text()[-4000:]
-        assert [pid for pid in pids if Path(f"/proc/{pid}").exists() and "Z" not in _state(pid)] == []
-    with system(tmp_path) as running, running.http() as http:
-        assert http.get(f"/v1/tasks/{task_id}").json()["status"] == "success"
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def test_the_same_key_is_the_same_task(fleet: System) -> None:
