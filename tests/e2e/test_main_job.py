@@ -178,6 +178,15 @@ def test_events_tell_the_whole_life_and_resume_where_they_broke(fleet: System) -
     assert [event["id"] for event in again] == [event["id"] for event in events[3:]]
 
 
+async def test_who_looks_after_the_end_sees_the_same_over_http_and_over_the_bus(fleet: System) -> None:
+    async with Client(fleet.url) as over_http, Client(fleet.endpoints["nats_url"]) as over_bus:
+        handle = await over_bus.submit("slow", {"steps": 3, "pause": 0.01})
+        await handle.result(timeout=60)
+        found = [event async for event in handle.events()]
+        assert [event.event for event in found] == ["queued", "running", *["progress"] * 3, "success"]
+        assert found == [event async for event in over_http.transport.events(handle.task_id)]
+
+
 def _events(http: httpx2.Client, task_id: str, after: str | None = None) -> list[dict[str, str]]:
     headers = {"Last-Event-ID": after} if after else {}
     events: list[dict[str, str]] = []
