@@ -5,13 +5,16 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import nats
 import pytest
 import redis.asyncio
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from agent_engines.adapters.embedded import Endpoints
 from agent_engines.testing.servers import BackgroundServers
@@ -20,6 +23,28 @@ from kernel_house import build
 # A slow machine must not fail a test: an example may take as long as the test may.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+FLEET = "fleet: System"
+"""How the test functions of a file ask for the running system that all of them share (tests/e2e/conftest.py)."""
+
+
+class OneFleet(LoadFileScheduling):
+    """Files stay whole, and those that share a system go to one worker: a system for each costs its start and its idling."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return FLEET if _shares_the_fleet(self.config.rootpath / file) else file
+
+
+@cache
+def _shares_the_fleet(file: Path) -> bool:
+    return FLEET in file.read_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return OneFleet(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
+from typing import Generic, TypeVar
 
 from agent_engines.testing import chaos
 from agent_engines.testing.chaos.judgement import SETTLE_SECONDS, Verdict, reports, starts
@@ -18,6 +21,7 @@ __all__ = [
     "SEED",
     "SETTLE_SECONDS",
     "TIMEOUT",
+    "Faulty",
     "Load",
     "Make",
     "Nemesis",
@@ -43,6 +47,7 @@ TIMEOUT = 5400 if FULL else 300
 LEASE_SECONDS = 5
 HERE = Path(__file__).resolve().parent
 AGENT = "fault_engine:engine"
+AnySystem = TypeVar("AnySystem", bound=Running)
 
 
 def scaled(count: int, *, full: int | None = None) -> int:
@@ -72,3 +77,40 @@ async def verdict(
     `alone` False: the system served other loads before, only rows of this one are judged.
     """
     return await chaos.verdict(test, system, load, nemesis, settle=settle, seed=SEED, alone=alone)
+
+
+@dataclass
+class Faulty(Generic[AnySystem]):
+    """A system that several tests harm, and everything that was ever asked of it.
+
+    Each judges its own tasks; `whole`, at the end, the whole ledger, so that a row nobody asked for is found as well.
+    """
+
+    system: AnySystem
+    loads: list[Load] = field(default_factory=list)
+
+    def load(self, rng: Random, make: Make = work) -> Load:
+        """One test's tasks, to be told from those of the others by their nonces."""
+        number = len(self.loads) + 1
+
+        def numbered(n: int, rng: Random) -> Task:
+            # Of a task that ended although its acceptance was never committed the ledger's evidence knows "task-" and this.
+            made = make(n, rng)
+            return {**made, "payload": {**made["payload"], "n": f"{number}-{n}"}}
+
+        self.loads.append(Load(self.system.url, rng, numbered, prefix=f"task-{number}"))
+        return self.loads[-1]
+
+    async def verdict(
+        self, test: str, load: Load, nemesis: Nemesis, *, settle: float = SETTLE_SECONDS + LEASE_SECONDS
+    ) -> Verdict:
+        return await verdict(test, self.system, load, nemesis, settle=settle, alone=False)
+
+    async def whole(self) -> Verdict:
+        """All loads judged as one, which has to account for every row and every start of a handler."""
+        rng = Random(SEED)
+        together = Load(self.system.url, rng)
+        for load in self.loads:
+            together.calls += load.calls
+            together.accepted |= load.accepted
+        return await verdict("whole", self.system, together, Nemesis(self.system, rng))

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_engines.adapters.keyset import Place, encode_cursor
-from agent_engines.domain.agents import AgentProfile, Capability
+from agent_engines.domain.agents import AgentMode, AgentProfile, Capability
 from agent_engines.domain.decisions import Candidate, Decision, DecisionContext, Rejection
 from agent_engines.domain.errors import Conflict, InvalidRequest, NotFound
 from agent_engines.domain.messages import Report, ReportKind
@@ -805,12 +805,15 @@ class TestDecisions:
 class TestAgents:
     async def test_what_an_agent_says_is_replaced_and_what_an_operator_says_stays(self, ledger: Ledger) -> None:
         profile = AgentProfile(name="ann", agent_type="nlp", capabilities=(Capability(task_type="echo"),))
-        await ledger.agents.register([profile], NOW)
+        other = msgspec.structs.replace(profile, name="ben")
+        assert await ledger.agents.register([profile, other], NOW) == {}
         await ledger.agents.set_status("ann", "quarantined")
-        await ledger.agents.register([msgspec.structs.replace(profile, metadata={"model": "small"})], NOW + 10)
+        await ledger.agents.set_status("ben", "a word of another version")
+        changed = msgspec.structs.replace(profile, metadata={"model": "small"})
+        assert await ledger.agents.register([other, changed], NOW + 10) == {"ann": AgentMode.QUARANTINED}
         await ledger.agents.seen(["ann", "unknown"], NOW + 20)
         await ledger.agents.seen(["ann"], NOW + 5)
-        [ann] = await ledger.agents.agents()
+        ann, _ = await ledger.agents.agents()
         assert (ann.name, ann.agent_type, ann.status, ann.metadata) == ("ann", "nlp", "quarantined", {"model": "small"})
         assert (ann.created_at, ann.last_seen) == (NOW, NOW + 20)
         assert [one["task_type"] for one in ann.capabilities] == ["echo"]

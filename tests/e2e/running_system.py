@@ -44,6 +44,15 @@ class System:
     def http(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60)
 
+    def stop(self) -> None:
+        """SIGTERM: exit 0, every process gone. Nothing when it is over already."""
+        if self.process.poll() is not None:
+            return
+        pids = self.endpoints["pids"]
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=60) == 0, self.log.read_text()[-4000:]
+        assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists() and _state(pid) != "Z"] == []
+
     async def sql(self, query: str, *arguments: object) -> list[dict[str, Any]]:
         connection = await asyncpg.connect(self.endpoints["postgres_url"])
         try:
@@ -94,7 +103,7 @@ def beside(directory: Path) -> str:
 
 @contextmanager
 def system(data_dir: Path, *options: str, environment: dict[str, str] | None = None) -> Iterator[System]:
-    """`engines up` in a process group of its own, ready when the block starts and gone when it ends."""
+    """`engines up` in a process group of its own, ready when the block starts; a test that ends well also saw it stop well."""
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "up.log"
     with log.open("a") as output:
@@ -109,6 +118,7 @@ def system(data_dir: Path, *options: str, environment: dict[str, str] | None = N
     try:
         wait_until(lambda: _ready(running), f"`engines up` is ready; its log ends with {log}")
         yield running
+        running.stop()
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -117,6 +127,10 @@ def system(data_dir: Path, *options: str, environment: dict[str, str] | None = N
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def _ready(running: System) -> bool:

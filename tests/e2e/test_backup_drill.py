@@ -65,9 +65,11 @@ def places(tmp_path: Path) -> Iterator[Path]:
 def test_a_restored_system_ends_every_task_exactly_once(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Finished tasks keep their outcomes to the byte and do not run again; running, queued and planned ones end once."""
     diary, out = places / "diary", str(places / "backup")
-    options, environment = ["--engine", "diary:engine"], {"DIARY_FILE": str(diary)}
+    engines = ["--engine", "diary:engine", "--engine", "agent_engines.engines.echo:echo_engine"]
+    options, environment = engines, {"DIARY_FILE": str(diary)}
     with system(places / "first", *options, environment=environment) as first:
         with first.http() as http:
+            assert http.post("/v1/agents/echo:quarantine").status_code == 200
             ended = submit(http, "note", 20) + submit(http, "never", 2) + submit(http, "unlucky", 2)
             # Four run, the others wait on the bus, the last two for their time.
             waiting = submit(http, "held", 6) + submit(http, "held", 2, run_at=time.time() + PLANNED_SECONDS)
@@ -76,15 +78,24 @@ def test_a_restored_system_ends_every_task_exactly_once(places: Path, capsys: py
         assert main(["backup", "--out", out, "--data-dir", str(first.data_dir), "--json"]) == 0
         manifest = json.loads(capsys.readouterr().out)["manifest"]
         assert manifest["bus"] == {"journal": 0, "reports": 0}
+        assert manifest["modes"] == {"echo": "quarantined"}
         before = ask(first, DIGEST, ended)
         assert [row["task_id"] for row in ask(first, OPEN)] == sorted(waiting)
         assert main(["restore", "--from", out, "--data-dir", str(first.data_dir), "--force"]) == 1
         assert "engines are running there" in capsys.readouterr().err
         destroy(first)
     assert main(["restore", "--from", out, "--data-dir", str(places / "second"), "--json"]) == 0
+    assert "echo was quarantined and is so again" in capsys.readouterr().err
     Path(f"{diary}.open").touch()
     with system(places / "second", *options, environment=environment) as second:
         wait_until(lambda: not ask(second, OPEN), "every task has ended")
+        with second.http() as http:
+            assert http.get("/v1/agents/echo").json()["mode"] == "quarantined"
+            assert http.post("/v1/decisions", json={"task_type": "echo"}).status_code == 503
+            assert http.post("/v1/agents/echo:resume").status_code == 200
+            assert http.post("/v1/decisions", json={"task_type": "echo"}).json()["selected_agent"] == "echo"
+    # It was stopped by SIGTERM: the next start finds everything.
+    with system(places / "second", *options, environment=environment) as second:
         after = ask(second, DIGEST, ended)
         results = ask(second, "SELECT task_id, status FROM task_results")
         letters = ask(second, "SELECT task_id FROM dead_letters")

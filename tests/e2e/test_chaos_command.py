@@ -10,20 +10,36 @@ from pathlib import Path
 
 import pytest
 
-from running_system import System, system
+from agent_engines.cli import main
+from running_system import system
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def chaos(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "agent_engines.cli", "chaos", "--json", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-
-
-def test_it_harms_an_installation_of_its_own_and_reports_each_scenario() -> None:
-    done = chaos("--scenario", "agents", "--scenario", "duplicates", "--tasks", "120", "--faults", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    agents, duplicates = (json.loads(line) for line in done.stdout.splitlines())
+def test_it_harms_an_installation_of_its_own_reports_each_scenario_and_leaves_nothing_when_told_to_end(
+    tmp_path: Path,
+) -> None:
+    """SIGTERM in the middle of the third scenario: what has ended is told, its installation is stopped, its folder is gone."""
+    scenarios = [word for name in ("agents", "duplicates", "storm") for word in ("--scenario", name)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent_engines.cli", "chaos", "--json", *scenarios, "--tasks", "120", "--faults", "1"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "storm" not in process.stderr.readline():
+        assert process.poll() is None
+    (folder,) = tmp_path.glob("ae-chaos-*")
+    pids = json.loads((folder / "endpoints.json").read_text())["pids"]
+    process.terminate()
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not folder.exists()
+    assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+    agents, duplicates = (json.loads(line) for line in told.splitlines())
     assert (agents["scenario"], agents["verdict"], duplicates["verdict"]) == ("agents", "pass", "pass")
     assert agents["accepted"] == agents["recorded"] >= 120
     assert agents["lost"] == agents["duplicated"] == 0
@@ -59,30 +75,6 @@ def test_it_harms_what_runs_in_a_folder_and_leaves_other_agents_alone(tmp_path: 
         assert others == {name: pid for name, pid in running.endpoints["pids"].items() if name != "agent:chaos:1"}
 
 
-def test_a_system_without_its_agent_is_told_what_is_missing(fleet: System) -> None:
-    done = fleet.engines("chaos", "--data-dir", str(fleet.data_dir), "--scenario", "storm")
-    assert done.returncode == 2
-    assert "agent_engines.testing.chaos.engine:engine" in done.stderr
-
-
-def test_a_scenario_nobody_knows_is_wrong_usage() -> None:
-    done = chaos("--scenario", "earthquake")
-    assert done.returncode == 2
-    assert "'earthquake'" in done.stderr
-
-
-def test_told_to_end_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    """SIGTERM in the middle of a scenario: its installation is stopped, its folder is gone."""
-    command = [sys.executable, "-m", "agent_engines.cli", "chaos", "--scenario", "storm", "--tasks", "100000"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    while "storm" not in process.stderr.readline():
-        assert process.poll() is None
-    (folder,) = tmp_path.glob("ae-chaos-*")
-    pids = json.loads((folder / "endpoints.json").read_text())["pids"]
-    process.terminate()
-    assert process.wait(timeout=120) == 130
-    process.stderr.close()
-    assert not folder.exists()
-    assert [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()] == []
+def test_a_scenario_nobody_knows_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chaos", "--json", "--scenario", "earthquake"]) == 2
+    assert "'earthquake'" in capsys.readouterr().err

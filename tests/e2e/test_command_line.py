@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from agent_engines.cli import main
 from running_system import System
 
 
@@ -26,21 +29,24 @@ def test_a_file_of_tasks_is_submitted_as_a_whole(fleet: System, tmp_path: Path) 
     assert done.stdout.count('"success"') >= 50 or '"success":50' in done.stdout.replace(" ", "")
 
 
-def test_tasks_agents_and_decisions_can_be_listed_and_shown(fleet: System) -> None:
-    """Every list prints data; --json prints JSON."""
-    task = json.loads(fleet.engines("submit", "test", "--wait", "--json").stdout)
+def test_tasks_agents_and_decisions_can_be_listed_and_shown(
+    fleet: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every list prints data; --json prints JSON. In this process: a dozen more would show nothing but their start."""
+    monkeypatch.setenv("ENGINES_URL", fleet.url)
+    monkeypatch.setenv("ENGINES_DATA_DIR", str(fleet.data_dir))
+
+    def engines(*words: str) -> str:
+        assert main([*words]) == 0, (words, capsys.readouterr().err)
+        return capsys.readouterr().out
+
+    task = json.loads(engines("submit", "test", "--wait", "--json"))
     for words in (["tasks", "list"], ["agents", "list"], ["decisions", "list"], ["dead-letters", "list"], ["status"]):
-        plain = fleet.engines(*words)
-        assert plain.returncode == 0, (words, plain.stderr)
-        assert plain.stdout.strip()
-        as_json = fleet.engines(*words, "--json")
-        assert as_json.returncode == 0, (words, as_json.stderr)
-        json.loads(as_json.stdout)
-    shown = json.loads(fleet.engines("tasks", "show", task["task_id"], "--json").stdout)
+        assert engines(*words).strip()
+        json.loads(engines(*words, "--json"))
+    shown = json.loads(engines("tasks", "show", task["task_id"], "--json"))
     assert shown["task_id"] == task["task_id"]
-    why = fleet.engines("decisions", "show", task["request_id"])
-    assert why.returncode == 0, why.stderr
-    assert "echo" in why.stdout
+    assert "echo" in engines("decisions", "show", task["request_id"])
 
 
 def test_an_agent_can_be_drained_and_resumed(fleet: System) -> None:
@@ -70,6 +76,12 @@ def test_errors_are_one_readable_line_and_have_the_right_exit_code(fleet: System
         assert "Traceback" not in failed.stderr
         assert failed.stderr.strip()
         assert failed.stdout == ""
+
+
+def test_a_system_without_its_agent_cannot_be_harmed_and_what_is_missing_is_told(fleet: System) -> None:
+    done = fleet.engines("chaos", "--data-dir", str(fleet.data_dir), "--scenario", "storm")
+    assert done.returncode == 2
+    assert "agent_engines.testing.chaos.engine:engine" in done.stderr
 
 
 def test_settings_are_shown_without_secrets(fleet: System) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from running_system import System
 
@@ -18,9 +19,8 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def page():
-    """A fresh page; collects everything the browser complains about."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have Chromium: `apt-get install chromium`")
@@ -28,9 +28,19 @@ def page():
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
-            yield browser.new_page()
+            yield browser
         finally:
             browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page that shares nothing with those before: no cache, no storage, no routes."""
+    context = browser.new_context()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
 
 
 def test_the_page_shows_the_fleet_and_why_a_task_went_where(fleet: System, page: Page) -> None:

@@ -1,7 +1,6 @@
 """Short fault runs on real servers: the long ones are in tests/chaos.
 
-One system for all of them, as its start costs more than most of them take. Each judges its own tasks; at the end the whole ledger
-is judged at once, so that a row nobody asked for is found as well.
+One system for all of them, as its start costs more than most of them take.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from random import Random
 
 import pytest
@@ -20,59 +18,19 @@ from agent_engines.testing.history import Op, Phase
 from fault_engine import FIXED
 from fault_house import (
     AGENT,
-    LEASE_SECONDS,
     SEED,
-    SETTLE_SECONDS,
-    Load,
-    Make,
+    Faulty,
     Nemesis,
-    Task,
-    Verdict,
     during,
     environment,
     reports,
-    verdict,
     work,
 )
 from running_system import System, system
 
 
-@dataclass
-class Faulty:
-    """The system of this file and everything that was ever asked of it."""
-
-    system: System
-    loads: list[Load] = field(default_factory=list)
-
-    def load(self, rng: Random, make: Make = work) -> Load:
-        """One test's tasks, to be told from those of the others by their nonces."""
-        number = len(self.loads) + 1
-
-        def numbered(n: int, rng: Random) -> Task:
-            # Of a task that ended although its acceptance was never committed the ledger's evidence knows "task-" and this.
-            made = make(n, rng)
-            return {**made, "payload": {**made["payload"], "n": f"{number}-{n}"}}
-
-        self.loads.append(Load(self.system.url, rng, numbered, prefix=f"task-{number}"))
-        return self.loads[-1]
-
-    async def verdict(
-        self, test: str, load: Load, nemesis: Nemesis, *, settle: float = SETTLE_SECONDS + LEASE_SECONDS
-    ) -> Verdict:
-        return await verdict(test, self.system, load, nemesis, settle=settle, alone=False)
-
-    async def whole(self) -> Verdict:
-        """All loads judged as one, which has to account for every row and every start of a handler."""
-        rng = Random(SEED)
-        together = Load(self.system.url, rng)
-        for load in self.loads:
-            together.calls += load.calls
-            together.accepted |= load.accepted
-        return await verdict("whole", self.system, together, Nemesis(self.system, rng))
-
-
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty[System]]:
     """Its own servers, and two replicas of the fault engine."""
     place = tmp_path_factory.mktemp("faulty")
     with system(place, "--ephemeral", "--engine", f"{AGENT}*2", environment=environment(place)) as running:
@@ -82,7 +40,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
         assert found.passed, found.line()
 
 
-async def test_every_process_is_killed_once_and_nothing_is_lost(faulty: Faulty) -> None:
+async def test_every_process_is_killed_once_and_nothing_is_lost(faulty: Faulty[System]) -> None:
     """kill -9 of servers, router and an agent in a random order, under load: each accepted task ends once, as it should."""
     rng = Random(f"{SEED}-kill")
     load, nemesis = faulty.load(rng), Nemesis(faulty.system, rng)
@@ -102,7 +60,7 @@ async def test_every_process_is_killed_once_and_nothing_is_lost(faulty: Faulty) 
     assert len(found.faults) == len(names)
 
 
-async def test_quick_failures_come_due_although_they_overtake_their_acceptance(faulty: Faulty) -> None:
+async def test_quick_failures_come_due_although_they_overtake_their_acceptance(faulty: Faulty[System]) -> None:
     """Handlers that fail at once answer while their tasks are still being committed: every retry happens all the same."""
     rng = Random(f"{SEED}-quick")
 
@@ -116,7 +74,7 @@ async def test_quick_failures_come_due_although_they_overtake_their_acceptance(f
     assert set(found.statuses) == {"success"}
 
 
-async def test_an_agent_that_stood_still_changes_no_result(faulty: Faulty) -> None:
+async def test_an_agent_that_stood_still_changes_no_result(faulty: Faulty[System]) -> None:
     """Stopped for two leases, its tasks are done elsewhere; what it brings on waking is late, and counted as such."""
     rng = Random(f"{SEED}-zombie")
     load, nemesis = faulty.load(rng), Nemesis(faulty.system, rng)
@@ -137,7 +95,7 @@ async def test_an_agent_that_stood_still_changes_no_result(faulty: Faulty) -> No
     assert sum(found.reports.get(late, 0) - before.get(late, 0) for late in ("stale", "duplicate")) > 0
 
 
-async def test_poison_ends_as_a_dead_letter_and_a_redrive_brings_it_home(faulty: Faulty) -> None:
+async def test_poison_ends_as_a_dead_letter_and_a_redrive_brings_it_home(faulty: Faulty[System]) -> None:
     """A task that kills its process is given up with a reason; the others succeed, and so does it once it is fixed."""
     rng = Random(f"{SEED}-poison")
 

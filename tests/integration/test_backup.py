@@ -249,7 +249,10 @@ async def test_what_a_target_holds_is_replaced_only_with_force(ledger_url: str, 
     ):
         await restore(other_url, out, force=True)
     assert await ask(other_url, "SELECT count(*) FROM agents") == 3
-    edit(out, tables=manifest.tables)
+    edit(out, tables=manifest.tables, modes={"a": "draining"})
+    with pytest.raises(BackupFailed, match=r"nothing was restored: .*said .*quarantined.* manifest says .*draining"):
+        await restore(other_url, out, force=True)
+    edit(out, modes=manifest.modes)
     assert await restore(other_url, out, force=True) == HEAD
     assert await ask(other_url, "SELECT count(*) FROM agents") == 2
 
@@ -292,6 +295,21 @@ async def test_engines_and_strangers_are_not_run_over(ledger_url: str, other_url
             await restore(ledger_url, tmp_path / "backup", force=True)
     finally:
         await pool.close()
+
+
+def test_a_backup_that_does_not_tell_what_operators_said_is_restored_and_says_so(
+    ledger_url: str, other_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest has no `modes`, as those of another program; what the ledger noted comes back all the same."""
+    out = tmp_path / "backup"
+    asyncio.run(make(ledger_url, out))
+    content = json.loads((out / MANIFEST).read_text())
+    assert content.pop("modes") == {"a": "quarantined"}
+    (out / MANIFEST).write_text(json.dumps(content))
+    monkeypatch.setenv("POSTGRES_URL", other_url)
+    assert main(["restore", "--from", str(out)]) == 0
+    assert "does not tell which agents were drained or quarantined" in capsys.readouterr().err
+    assert asyncio.run(ask(other_url, "SELECT status FROM agents WHERE name = 'a'")) == "quarantined"
 
 
 async def test_an_older_backup_is_brought_up_and_a_newer_one_refused(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_engines.api.times import LAST, iso, parsed_time, with_iso_times
+from agent_engines.api.times import parsed_time
 from agent_engines.domain.errors import InvalidRequest
+from agent_engines.domain.iso_times import LAST, iso, with_iso_times
 
 IN_2200 = 7_258_118_400.0
 

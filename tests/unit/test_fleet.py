@@ -53,9 +53,9 @@ async def test_an_agent_is_not_chosen_before_the_ledger_knows_it() -> None:
     gate = asyncio.Event()
     register = house.ledger.agents.register
 
-    async def slow(profiles: list[AgentProfile], now: float) -> None:
+    async def slow(profiles: list[AgentProfile], now: float) -> dict[str, AgentMode]:
         await gate.wait()
-        await register(profiles, now)
+        return await register(profiles, now)
 
     house.ledger.agents.register = slow  # type: ignore[method-assign, assignment]
     async with house:
@@ -194,6 +194,43 @@ async def test_a_router_that_starts_later_learns_the_modes() -> None:
         await house.beat("b")
         assert names(house) == ["b"]
         assert house.fleet.agent("a").mode is AgentMode.DRAINING
+
+
+async def test_a_new_bus_is_told_what_the_ledger_noted_before_the_agent_can_be_chosen() -> None:
+    """As after a restore; the other routers hear it as if it were said today."""
+    async with RoutingHouse() as house, RoutingHouse() as other:
+        chosen: list[str] = []
+        other.bus.settings = house.bus.settings
+        invalidate = house.fleet._invalidate
+
+        def looked() -> None:
+            invalidate()
+            chosen.extend(names(house))
+
+        house.fleet._invalidate = looked  # type: ignore[method-assign]
+        for agent, status in (("a", "quarantined"), ("b", "draining"), ("c", "healthy")):
+            await house.ledger.agents.set_status(agent, status)
+            await house.beat(agent)
+        await settle()
+        assert set(chosen) == {"c"}
+        assert [house.fleet.agent(agent).mode for agent in "abc"] == ["quarantined", "draining", "active"]
+        assert await house.bus.settings.get(subjects.agent_mode("a")) is not None
+        assert await house.bus.settings.get(subjects.agent_mode("c")) is None
+        await house.fleet.set_mode("a", AgentMode.ACTIVE)
+        assert names(house) == ["a", "c"]
+
+
+async def test_what_the_bus_says_of_an_agent_counts_more_than_an_old_note() -> None:
+    """The ledger was away when the agent was resumed: the note is put right."""
+    async with RoutingHouse() as house:
+        await house.bus.settings.put(subjects.agent_mode("a"), b"active")
+        await house.bus.settings.put(subjects.agent_mode("b"), b"draining")
+        for agent in "ab":
+            await house.ledger.agents.set_status(agent, "quarantined")
+            await house.beat(agent)
+        await settle()
+        assert names(house) == ["a"]
+        assert [record.status for record in await house.ledger.agents.agents()] == ["healthy", "draining"]
 
 
 async def test_unknown_agents_are_not_found() -> None:
@@ -353,10 +390,10 @@ async def test_a_ledger_that_is_away_is_tried_again_until_it_knows_the_agent() -
     register = house.ledger.agents.register
     failures = iter([True, False])
 
-    async def sometimes(profiles: list[AgentProfile], now: float) -> None:
+    async def sometimes(profiles: list[AgentProfile], now: float) -> dict[str, AgentMode]:
         if next(failures, False):
             raise Unavailable("the ledger is away")
-        await register(profiles, now)
+        return await register(profiles, now)
 
     house.ledger.agents.register = sometimes  # type: ignore[method-assign, assignment]
     async with house:

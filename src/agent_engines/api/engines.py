@@ -9,12 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from agent_engines.domain.errors import Conflict, NotFound, Unavailable
+from agent_engines.domain.iso_times import with_iso_times
 from agent_engines.ports.service import IntelligenceService
 
 from .exchange import Call, Reply, json_reply
 from .routing import Operation
 from .tasks import JSON
-from .times import parsed_time, with_iso_times
+from .times import parsed_time
 
 REPORTS = (
     ("/v1/performance", "performance", "report", "Rates, latency percentiles, errors, queues and anomalies of each agent and task type"),

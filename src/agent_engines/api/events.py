@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.iso_times import with_iso_times
 from agent_engines.ports.service import IntelligenceService, TaskEvent
 from agent_engines.ports.telemetry import Log
 
@@ -15,7 +16,6 @@ from .exchange import Call, Reply, Send, encode
 from .limits import ApiLimits
 from .routing import Operation
 from .tasks import task_id_of
-from .times import with_iso_times
 
 EVENT_STREAM = "text/event-stream"
 TERMINAL = frozenset({"success", "failed", "dead_letter", "cancelled", "expired"})

@@ -12,6 +12,7 @@ from agent_engines.domain.agents import AgentMode
 from agent_engines.domain.budgets import Spend
 from agent_engines.domain.decisions import Candidate, Decision, Rejection
 from agent_engines.domain.explanation import explanation
+from agent_engines.domain.iso_times import iso
 from agent_engines.domain.messages import Acceptance
 from agent_engines.domain.tasks import TaskError, TaskStatus, TaskView
 from agent_engines.domain.terms import DEFAULT_TENANT, TENANT, Affinity, Budget
@@ -19,7 +20,7 @@ from agent_engines.domain.traces import TRACEPARENT
 from agent_engines.ports.ledger import DeadLetter, Page
 from agent_engines.ports.service import AgentView, ReplicaView
 
-from .times import iso, iso_always
+from .times import iso_always
 
 Item = TypeVar("Item")
 TraceParent = Annotated[

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from agent_engines.domain.errors import AgentEnginesError, Unavailable
+from agent_engines.domain.iso_times import with_iso_times
 from agent_engines.ports.clock import Clock
 from agent_engines.ports.ledger import DecisionFilter
 from agent_engines.ports.service import IntelligenceService
@@ -14,7 +15,7 @@ from .exchange import Call, Reply, encode
 from .models import AgentBody, DecisionBody, Overview
 from .routing import Operation
 from .tasks import JSON
-from .times import iso_always, with_iso_times
+from .times import iso_always
 
 FRESH_SECONDS = 0.5
 """Ten open dashboards cost no more than one."""

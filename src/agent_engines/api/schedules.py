@@ -10,6 +10,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from agent_engines.domain.errors import InvalidRequest
+from agent_engines.domain.iso_times import iso
 from agent_engines.domain.schedules import CatchUp, Schedule, ScheduleDraft, TaskTemplate
 from agent_engines.domain.tasks import DEFAULT_PRIORITY
 from agent_engines.domain.terms import DEFAULT_TENANT, Affinity, Budget
@@ -21,7 +22,7 @@ from .limits import ApiLimits
 from .models import Accepted, Listing, TenantName
 from .routing import Operation
 from .tasks import JSON, refused
-from .times import iso, iso_always
+from .times import iso_always
 
 WRITE_PROBLEMS = (400, 403, 406, 408, 413, 415, 422, 503)
 

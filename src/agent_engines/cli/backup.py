@@ -96,6 +96,7 @@ def _show(made: Made) -> None:
     manifest = made.manifest
     if manifest is None:
         return
+    modes = manifest.modes or {}
     show_details(
         {
             "backup": made.directory,
@@ -103,6 +104,7 @@ def _show(made: Made) -> None:
             "size": f"{sum(file.size for file in manifest.files):,} bytes",
             "tasks": f"{manifest.tables.get('tasks', 0):,}, {manifest.open_tasks:,} of them still to be done",
             "results": f"{manifest.tables.get('task_results', 0):,}",
+            **({"not working": ", ".join(f"{name} ({mode})" for name, mode in sorted(modes.items()))} if modes else {}),
             "schema": manifest.schema,
             "PostgreSQL": f"{manifest.server} (dumped by {manifest.client})",
         }

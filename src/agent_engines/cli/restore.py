@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agent_engines.adapters.backup.manifest import Manifest
 from agent_engines.adapters.backup.restore import Restored, checked, restore_backup
 
 from .ledger_place import ledger_to_write
@@ -34,10 +35,19 @@ async def restore(
         restored = await restore_backup(ledger.url, source, manifest, force=force, bus_kept=bus_kept)
         where = ledger.name
     session.print(restored, lambda: _show(restored, where))
-    for agent, mode in sorted(manifest.modes.items()):
-        # Modes live on the bus, which a restore does not bring back.
-        order = {"quarantined": "quarantine", "draining": "drain"}.get(mode, mode)
-        typer.echo(f"engines: {agent} was {mode}: say so again with `engines agents {order} {agent}`", err=True)
+    for line in _about_agents(manifest, bus_kept=bus_kept):
+        typer.echo(f"engines: {line}", err=True)
+
+
+def _about_agents(manifest: Manifest, *, bus_kept: bool) -> list[str]:
+    """Agents that get no work after this, which is easily taken for a fault."""
+    if manifest.modes is None:
+        return ["this backup does not tell which agents were drained or quarantined: see `engines agents list`"]
+    unless = " unless the kept bus says otherwise" if bus_kept else ""
+    return [
+        f"{agent} was {mode} and is so again{unless}: `engines agents resume {agent}` gives it work"
+        for agent, mode in sorted(manifest.modes.items())
+    ]
 
 
 def _show(restored: Restored, where: str) -> None:

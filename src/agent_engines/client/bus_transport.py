@@ -14,12 +14,14 @@ from agent_engines.domain import subjects
 from agent_engines.domain.decisions import Decision, DecisionContext, Recommendation
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, Unavailable, Unreachable
 from agent_engines.domain.feedback import FeedbackDraft
+from agent_engines.domain.iso_times import with_iso_times
 from agent_engines.domain.messages import (
     VERSION,
     Acceptance,
     AgentQuery,
     Answer,
     DecisionQuery,
+    EventQuery,
     FeedbackOrder,
     PageQuery,
     Report,
@@ -30,7 +32,7 @@ from agent_engines.domain.messages import (
     SubmitResult,
     TaskQuery,
 )
-from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
+from agent_engines.domain.tasks import TERMINAL, TaskRequest, TaskStatus, TaskView
 from agent_engines.ports.bus import Bus, Subscription
 from agent_engines.ports.ledger import DecisionFilter, TaskFilter
 from agent_engines.ports.service import TaskEvent
@@ -45,6 +47,7 @@ REMEMBERED_BYTES = 64 * 1024 * 1024
 ASK_AGAIN_SECONDS = 5.0
 ASKS_PER_SECOND = 200
 """Signals may get lost, so a waiter also asks; when very many wait, more rarely."""
+ENDS = frozenset(status.value for status in TERMINAL)
 
 Shape = TypeVar("Shape")
 
@@ -126,7 +129,17 @@ class BusTransport:
         return TaskStatus(answer["status"] if isinstance(answer, dict) else answer)
 
     async def events(self, task_id: str) -> AsyncIterator[TaskEvent]:
-        """Progress as it is told, then the end. States in between are not signalled over the bus: use HTTP for those."""
+        """Of a task that has ended what HTTP tells; else progress as it comes, then the end.
+
+        States in between are not signalled over the bus: use HTTP to watch those.
+        """
+        last = ""
+        while told := await self._told(task_id, last):
+            for event in told:
+                yield event
+            last = told[-1].id
+            if told[-1].event in ENDS:
+                return
         progress = aiter(self._bus.reports.follow_progress(task_id))
         ending = asyncio.ensure_future(self.outcome(task_id, None))
         coming: asyncio.Future[Any] = asyncio.ensure_future(anext(progress, None))
@@ -135,16 +148,26 @@ class BusTransport:
                 await asyncio.wait((ending, coming), return_when=asyncio.FIRST_COMPLETED)
                 if coming.done() and coming.result() is not None:
                     sequence, step = coming.result()
-                    yield TaskEvent(id=str(sequence), event="progress", data=msgspec.to_builtins(step))
+                    yield TaskEvent(id=str(sequence), event="progress", data=_told_outside(step))
                     coming = asyncio.ensure_future(anext(progress, None))
                 elif coming.done():
                     await asyncio.wait((ending,))
             view = ending.result()
-            yield TaskEvent(id="end", event=view.status.value, data=msgspec.to_builtins(view))
+            yield TaskEvent(id="end", event=view.status.value, data=_told_outside(view))
         finally:
             for job in (ending, coming):
                 job.cancel()
             await asyncio.gather(ending, coming, return_exceptions=True)
+
+    async def _told(self, task_id: str, after: str) -> list[TaskEvent]:
+        """What the ledger tells of an ended task, past an event; nothing when it has not ended or nobody can say."""
+        try:
+            told = await self._ask("events", EventQuery(task_id=task_id, after=after), list[TaskEvent])
+        except Unavailable:
+            if after:
+                raise
+            return []
+        return [msgspec.structs.replace(event, data=with_iso_times(event.data)) for event in told]
 
     async def recommend(self, context: DecisionContext) -> Recommendation:
         return Recommendation.of(await self._ask("recommend", context, Decision))
@@ -251,6 +274,11 @@ class BusTransport:
         if answer.refused is not None:
             raise error_of(answer.refused)
         return msgspec.json.decode(answer.value, type=shape)
+
+
+def _told_outside(step: msgspec.Struct) -> dict[str, Any]:
+    """Times as over HTTP, where events are JSON for everybody."""
+    return with_iso_times(msgspec.to_builtins(step))
 
 
 class _Nothing(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +36,15 @@ class AgentMode(StrEnum):
     ACTIVE = "active"
     DRAINING = "draining"
     QUARANTINED = "quarantined"
+
+
+NOTED = {str(mode): mode for mode in AgentMode if mode is not AgentMode.ACTIVE}
+"""How the ledger notes it; every other status of an agent there is no operator's word."""
+
+
+def modes_noted(agents: Iterable[tuple[str, str]]) -> dict[str, AgentMode]:
+    """What operators said, of (name, status) in the ledger."""
+    return {name: NOTED[status] for name, status in agents if status in NOTED}
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):

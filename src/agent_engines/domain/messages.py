@@ -201,6 +201,16 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
     """`task` only: answer as soon as the task is terminal, at the latest after this long."""
 
 
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask `intelligence` for `events`: what happened to a task that has ended, past the event with the id `after`.
+
+    The answer is as many events as fit a message, in order; the last of all is the end. None while the task has not ended.
+    """
+
+    task_id: str
+    after: str = ""
+
+
 class FeedbackOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Ask `intelligence` for `feedback`: judge a task that has ended (domain/feedback.py)."""
 

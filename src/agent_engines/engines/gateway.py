@@ -7,7 +7,8 @@ of the queue group `intelligence` answers each message.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from contextlib import aclosing
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -20,6 +21,7 @@ from agent_engines.domain.messages import (
     AgentQuery,
     Answer,
     DecisionQuery,
+    EventQuery,
     FeedbackOrder,
     PageQuery,
     Refusal,
@@ -39,6 +41,9 @@ from agent_engines.runtime.answers import refusal
 QUEUE_GROUP = "intelligence"
 MAX_BATCH = 2_000
 """Answers without their reasoning are about 400 bytes; this many fit the smallest bus we run on (1 MiB a message)."""
+
+ENVELOPE = 4096
+"""Bytes of an answer beside its value, amply."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -103,6 +108,7 @@ class Gateway:
         return {
             "task": (TaskQuery, lambda query: service.task(query.task_id, query.wait_seconds)),
             "attempts": (TaskQuery, lambda query: service.attempts(query.task_id)),
+            "events": (EventQuery, self._events),
             "cancel": (TaskQuery, self._cancel),
             "retry": (TaskQuery, lambda query: service.retry(query.task_id)),
             "redrive": (TaskQuery, lambda query: service.redrive(query.task_id)),
@@ -175,6 +181,20 @@ class Gateway:
 
     async def _cancel(self, query: TaskQuery) -> dict[str, str]:
         return {"task_id": query.task_id, "status": str(await self._service.cancel(query.task_id))}
+
+    async def _events(self, query: EventQuery) -> list[msgspec.Raw]:
+        if not (await self._service.task(query.task_id)).status.terminal:
+            return []
+        told: list[msgspec.Raw] = []
+        room = self._bus.max_message_bytes - ENVELOPE
+        async with aclosing(cast("Any", self._service.events(query.task_id, query.after or None))) as events:
+            async for event in events:
+                raw = _encode(event)
+                room -= len(raw) + 1
+                if told and room < 0:
+                    break
+                told.append(msgspec.Raw(raw))
+        return told
 
     async def _feedback(self, order: FeedbackOrder) -> Any:
         draft = FeedbackDraft(quality=order.quality, source=order.source, comment=order.comment)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from agent_engines.domain.agents import AgentProfile
+from agent_engines.domain.agents import AgentMode, AgentProfile
 from agent_engines.domain.decisions import Decision
 from agent_engines.domain.errors import Unavailable
 from agent_engines.domain.messages import Report
@@ -343,9 +343,9 @@ class DecisionLog(Protocol):
 
 
 class AgentDirectory(Protocol):
-    """The `agents` table: who was ever there."""
+    """The `agents` table: who was ever there. `register` returns what operators said of them where that is not `active`."""
 
-    async def register(self, profiles: Sequence[AgentProfile], now: float) -> None: ...
+    async def register(self, profiles: Sequence[AgentProfile], now: float) -> dict[str, AgentMode]: ...
 
     async def seen(self, names: Sequence[str], now: float) -> None: ...
 

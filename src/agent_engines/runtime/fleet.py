@@ -25,6 +25,7 @@ from agent_engines.ports.ledger import AgentDirectory, TaskKind
 from agent_engines.ports.service import AgentView
 from agent_engines.ports.telemetry import Telemetry
 
+from .agent_modes import AgentModes
 from .background import Background
 from .field import Field
 from .fleet_member import FAILED, Member
@@ -38,7 +39,6 @@ FORGET_SECONDS = 3600.0
 """A lost agent stays visible this long."""
 ROSTERS = 1024
 """Requirement sets remembered; callers choose them, so they are bounded."""
-MODE_SUFFIX = ".mode"
 
 _decode_beat = msgspec.json.Decoder(Heartbeat).decode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -81,7 +81,7 @@ class Fleet:
         self._breakers = SharedBreakers(bus.settings, clock, self._log, rule=rule, rng=rng, by=router)
         self._background = Background(self._log)
         self._members: dict[str, Member] = {}
-        self._modes: dict[str, AgentMode] = {}
+        self._modes = AgentModes(bus, directory, clock, self._log, self._mode_changed)
         self._usual: dict[str, Track] = {}
         self._rosters: dict[tuple[str, bytes], Roster] = {}
         self._unregistered: dict[str, AgentProfile] = {}
@@ -96,7 +96,7 @@ class Fleet:
     async def start(self) -> None:
         """Listen and ask everybody to introduce themselves."""
         self._listening = await self._bus.signals.listen(subjects.HEARTBEATS, self._on_heartbeat)
-        self._background.keep("fleet-modes", self._follow_modes)
+        self._background.keep("fleet-modes", self._modes.follow)
         self._breakers.start(self._background, self._breaker_told)
         self._background.keep("fleet-register", self._register)
         self._background.keep("fleet-sweep", self._sweep)
@@ -191,9 +191,7 @@ class Fleet:
     async def set_mode(self, name: str, mode: AgentMode) -> AgentView:
         """Drain, quarantine or resume an agent, on every router. Raises NotFound, Unavailable."""
         self.agent(name)
-        await self._bus.settings.put(subjects.agent_mode(name), str(mode).encode())
-        self._apply_mode(name, mode)
-        await self._directory.set_status(name, "healthy" if mode is AgentMode.ACTIVE else str(mode))
+        await self._modes.say(name, mode)
         return self.agent(name)
 
     @property
@@ -257,7 +255,7 @@ class Fleet:
         member = self._members.get(beat.agent)
         if member is None:
             member = self._members[beat.agent] = Member(beat.agent, self._breakers.of(beat.agent))
-            member.mode = self._modes.get(beat.agent, AgentMode.ACTIVE)
+            member.mode = self._modes.of(beat.agent)
             member.breaker_moved(self._clock.monotonic())
             self._telemetry.breaker(beat.agent, int(member.breaker_state))
         profile = member.profile
@@ -286,7 +284,7 @@ class Fleet:
             self._to_register.clear()
             profiles = list(self._unregistered.values())
             try:
-                await self._directory.register(profiles, self._clock.now())
+                await self._modes.recall(await self._directory.register(profiles, self._clock.now()))
             except BaseException:
                 self._to_register.set()
                 raise
@@ -332,26 +330,7 @@ class Fleet:
                 except Unavailable as error:
                     self._log.debug("A backlog is unknown", agent=member.name, error=str(error))
 
-    async def _follow_modes(self) -> None:
-        while True:
-            async for key, value in self._bus.settings.watch(subjects.AGENT_MODES):
-                if not key.endswith(MODE_SUFFIX):
-                    continue
-                name = key[len(subjects.AGENT_MODES) : -len(MODE_SUFFIX)]
-                self._apply_mode(name, self._read_mode(name, value))
-            await self._clock.sleep(1.0)
-
-    def _read_mode(self, name: str, value: bytes | None) -> AgentMode:
-        if value is None:
-            return AgentMode.ACTIVE
-        try:
-            return AgentMode(value.decode())
-        except ValueError:
-            self._log.warning("An agent's mode could not be read and is ignored", agent=name, value=repr(value[:64]))
-            return self._modes.get(name, AgentMode.ACTIVE)
-
-    def _apply_mode(self, name: str, mode: AgentMode) -> None:
-        self._modes[name] = mode
+    def _mode_changed(self, name: str, mode: AgentMode) -> None:
         member = self._members.get(name)
         if member is not None and member.mode is not mode:
             member.mode = mode

@@ -31,7 +31,7 @@ class BackupFile(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`tables`: rows of each table in the dump's own snapshot. `open_tasks`: without an outcome. `bus` None: it was not asked.
 
-    `modes`: agents an operator drained or quarantined. Versions: `program` ours, `server` and `client` PostgreSQL's.
+    `modes`: agents an operator drained or quarantined, None in backups that do not tell. Versions: `program` ours, `server` and `client` PostgreSQL's.
     """
 
     format: int = FORMAT
@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     tables: dict[str, int]
     open_tasks: int
-    modes: dict[str, str] = {}
+    modes: dict[str, str] | None = None
     bus: Bus | None = None
     files: list[BackupFile]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -192,16 +193,22 @@ def _before(target: Target) -> str:
 
 
 def _after(manifest: Manifest, *, bus_kept: bool) -> str:
-    expected = msgspec.json.encode(manifest.tables).decode().replace("'", "''")
     lines = [
         # pg_restore leaves an empty search path behind.
         "RESET search_path;",
-        f"SELECT set_config('agent_engines.expected', '{expected}', true);",
+        _expect("tables", manifest.tables),
+        *([] if manifest.modes is None else [_expect("modes", manifest.modes)]),
         f"{queries()['check_restored']};",
         *([] if bus_kept else [f"{queries()['forget_news']};"]),
         "COMMIT;",
     ]
     return "\n".join(["", *lines, ""])
+
+
+def _expect(what: str, content: Mapping[str, object]) -> str:
+    """For `check_restored`, which runs in the same transaction."""
+    text = msgspec.json.encode(content).decode().replace("'", "''")
+    return f"SELECT set_config('agent_engines.{what}', '{text}', true);"
 
 
 async def _all_of(stream: asyncio.StreamReader | None) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agent_engines.domain.agents import AgentProfile
+from agent_engines.domain.agents import AgentMode, AgentProfile, modes_noted
 from agent_engines.domain.errors import Unavailable
 from agent_engines.ports.clock import Clock
 from agent_engines.ports.ledger import AgentRecord
@@ -56,7 +56,7 @@ class MemoryAgentDirectory:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def register(self, profiles: Sequence[AgentProfile], now: float) -> None:
+    async def register(self, profiles: Sequence[AgentProfile], now: float) -> dict[str, AgentMode]:
         for profile in profiles:
             known = self._tables.agents.get(profile.name)
             self._tables.agents[profile.name] = AgentRecord(
@@ -68,6 +68,7 @@ class MemoryAgentDirectory:
                 created_at=now if known is None else known.created_at,
                 last_seen=max(now, (known and known.last_seen) or now),
             )
+        return modes_noted((profile.name, self._tables.agents[profile.name].status) for profile in profiles)
 
     async def seen(self, names: Sequence[str], now: float) -> None:
         for name in names:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from agent_engines.domain.agents import AgentProfile
+from agent_engines.domain.agents import AgentMode, AgentProfile, modes_noted
 from agent_engines.ports.ledger import AgentRecord
 
 from . import rows
@@ -19,10 +19,10 @@ class PostgresAgentDirectory:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def register(self, profiles: Sequence[AgentProfile], now: float) -> None:
+    async def register(self, profiles: Sequence[AgentProfile], now: float) -> dict[str, AgentMode]:
         # One row cannot be inserted and updated by one statement: the last word of each name counts.
         latest = sorted({profile.name: profile for profile in profiles}.values(), key=lambda profile: profile.name)
-        await self._pool.fetch(
+        noted = await self._pool.fetch(
             "register",
             [profile.name for profile in latest],
             [profile.agent_type for profile in latest],
@@ -30,6 +30,7 @@ class PostgresAgentDirectory:
             [rows.json_text(profile.metadata) for profile in latest],
             now,
         )
+        return modes_noted((row["name"], row["status"]) for row in noted)
 
     async def seen(self, names: Sequence[str], now: float) -> None:
         await self._pool.fetch("seen", sorted(names), now)

@@ -6,7 +6,8 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS i (name, agent_ty
 ON CONFLICT (name) DO UPDATE
 SET
     agent_type = EXCLUDED.agent_type, capabilities = EXCLUDED.capabilities, metadata = EXCLUDED.metadata,
-    updated_at = EXCLUDED.updated_at, last_seen = GREATEST(agents.last_seen, EXCLUDED.last_seen);
+    updated_at = EXCLUDED.updated_at, last_seen = GREATEST(agents.last_seen, EXCLUDED.last_seen)
+RETURNING name, status;
 
 -- name: seen
 -- why: touches no index, so it costs one short row each

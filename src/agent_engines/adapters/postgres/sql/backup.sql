@@ -26,7 +26,7 @@ SELECT
     (SELECT count(*) FROM (SELECT FROM decision_history LIMIT 1) s) > 0 AS decisions;
 
 -- name: agent_modes
--- why: what an operator said about agents lives on the bus; the ledger only notes it
+-- why: a restore names them, and checks that it brought them back
 SELECT name, status FROM agents WHERE status <> 'healthy' ORDER BY name;
 
 -- name: engine_sessions
@@ -48,16 +48,23 @@ DO $check$
 DECLARE
     expected record;
     found bigint;
+    modes jsonb;
 BEGIN
     FOR expected IN
         SELECT t.key AS name, t.value::bigint AS count
-        FROM json_each_text(current_setting('agent_engines.expected')::json) t
+        FROM json_each_text(current_setting('agent_engines.tables')::json) t
     LOOP
         EXECUTE format('SELECT count(*) FROM %I', expected.name) INTO found;
         IF found <> expected.count THEN
             RAISE EXCEPTION 'table % has % rows where the manifest says %', expected.name, found, expected.count;
         END IF;
     END LOOP;
+    SELECT COALESCE(jsonb_object_agg(a.name, a.status), '{}') INTO modes FROM agents a WHERE a.status <> 'healthy';
+    -- Older backups do not tell: nothing differs from NULL.
+    IF modes <> current_setting('agent_engines.modes', true)::jsonb THEN
+        RAISE EXCEPTION 'operators said % about agents where the manifest says %', modes,
+            current_setting('agent_engines.modes', true);
+    END IF;
 END
 $check$;
 
