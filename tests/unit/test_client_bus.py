@@ -12,7 +12,8 @@ import pytest
 
 from agent_engines.adapters.memory.bus import MemoryBus
 from agent_engines.client import Client, ClientOptions, Unreachable
-from agent_engines.client import bus_transport as bus_module
+from agent_engines.client import bus_outcomes as outcomes_module
+from agent_engines.client import unasked as unasked_module
 from agent_engines.client.bus_transport import BusTransport
 from agent_engines.domain import subjects
 from agent_engines.domain.errors import InvalidRequest, NotFound, TaskFailed
@@ -139,7 +140,7 @@ async def test_an_outcome_that_is_faster_than_the_reply_is_not_lost(router: Rout
 
 
 async def test_a_lost_signal_is_made_up_for_by_asking(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 0.01)
     client = await opened(router)
     handle = await client.submit("echo", 1)
     router.views["t1"] = TaskView(
@@ -214,7 +215,7 @@ async def test_messages_stay_under_the_bus_s_limit() -> None:
 
 
 async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
     client = await opened(router)
     await client.submit("echo", 0)
     await router.outcome(*(final(f"t{n}", n) for n in range(10)))
@@ -226,8 +227,8 @@ async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pyte
 
 
 async def test_what_was_dropped_is_asked_for_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
-    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 1000.0)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
     for name in ("t0", "t6"):
         fields = {"task_type": "echo", "selected_agent": "a", "priority": 3, "attempts": 1, "submitted_at": 0.0}
         router.views[name] = TaskView(task_id=name, request_id=name, status=TaskStatus.SUCCESS, result=name, **fields)

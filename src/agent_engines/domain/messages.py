@@ -201,6 +201,13 @@ class TaskQuery(msgspec.Struct, frozen=True, kw_only=True):
     """`task` only: answer as soon as the task is terminal, at the latest after this long."""
 
 
+class TasksQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask `intelligence` for `several` tasks, as they are now: `items`, those that are known, and `more`, whether others are
+    known too but did not fit into the answer. Routers from this release on know it."""
+
+    task_ids: list[str]
+
+
 class FeedbackOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Ask `intelligence` for `feedback`: judge a task that has ended (domain/feedback.py)."""
 
