@@ -100,11 +100,13 @@ class Unasked(Generic[Item]):
         self._coming.update(ids)
         return ids
 
-    def bring(self, task_id: str, item: Item, size: int) -> None:
-        """The answer for one of `beside`."""
-        if task_id in self._coming:
-            self._coming.discard(task_id)
-            self._dropped.add(self._ahead.put(task_id, item, size))
+    def bring(self, task_id: str, item: Item, size: int) -> bool:
+        """The answer for one of `beside`; False when it is none of them, or not any more."""
+        if task_id not in self._coming:
+            return False
+        self._coming.discard(task_id)
+        self._dropped.add(self._ahead.put(task_id, item, size))
+        return True
 
     def missed(self, task_ids: Iterable[str]) -> None:
         """Those of `beside` the answer did not bring: they are asked for another time."""
