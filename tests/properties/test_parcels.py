@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_engines.client import parcels as parcels_module
-from agent_engines.client.parcels import Parcels
+from agent_engines.client.parcels import SLOTS, Parcels
 
+# Two that meet in a slot are found with their neighbours only; which do differs from process to process.
+NAMES = list({hash(f"t{number}") % SLOTS: f"t{number}" for number in range(60)}.values())
 numbers = st.integers(0, 40)
 steps = st.lists(
     st.one_of(
@@ -28,7 +30,7 @@ def test_what_was_added_is_taken_once(steps: list[tuple[str, list[int], int]]) -
         patch.setattr(parcels_module, "PARCEL", 5)
         parcels, inside = Parcels(), set[str]()
         for what, given_numbers, room in steps:
-            ids = [f"t{number}" for number in dict.fromkeys(given_numbers)]
+            ids = [NAMES[number] for number in dict.fromkeys(given_numbers)]
             if what == "add":
                 new = [one for one in ids if one not in inside]
                 parcels.add(new)
@@ -65,14 +67,25 @@ def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parcels_module, "MOST_PARCELS", 2)
     parcels = Parcels()
     parcels.add(f"t{number}" for number in range(1999))
-    assert parcels.take(["t499"], 1000) == []
-    assert len(parcels.take(["t500"], 1000)) == 499
+    assert parcels.take(["t497", "t498", "t499"], 1000) == []
+    assert len(parcels.take(["t500", "t501", "t502"], 1000)) == 497
 
 
-def test_an_id_weighs_forty_bytes() -> None:
+def test_an_id_weighs_forty_bytes_and_the_slots_of_all_eight_mib() -> None:
     parcels = Parcels()
     tracemalloc.start()
     parcels.add(str(UUID(int=number << 64)) for number in range(100_000))
     weight, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert weight < 100_000 * 40
+    assert weight < 100_000 * 40 + 8 * 1024 * 1024
+
+
+def test_where_ids_meet_in_a_slot_none_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels_module, "SLOTS", 64)
+    parcels = Parcels()
+    names = [f"t{number}" for number in range(20 * parcels_module.PARCEL)]
+    parcels.add(names)
+    found = [one for name in names for one in parcels.take([name], 1000)]
+    assert found
+    assert len(found) == len(set(found))
+    assert set(names).issuperset(found)

@@ -388,6 +388,8 @@ async def test_while_no_router_answers_those_who_wait_wait_on(monkeypatch: pytes
     assert not any(one.done() for one in waiting)
     router.bus.switch(True)
     assert await asyncio.gather(*waiting) == [f"t{n} asked for" for n in range(50)]
+    # It was not taken for an older router.
+    assert router.asked == []
     await client.close()
     await router.bus.close()
 
