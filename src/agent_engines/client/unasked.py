@@ -37,6 +37,7 @@ class _Kept(Generic[Item]):
 
     def put(self, task_id: str, item: Item, size: int) -> list[str]:
         """The ids of those that had to go for it, the oldest ones."""
+        self.take(task_id)
         self._items[task_id] = item, size
         self._bytes += size
         gone: list[str] = []
