@@ -663,6 +663,7 @@ class TestReading:
             parts, more = parts + 1, page.more
         assert seen == set(ids)
         assert parts > 1
+        assert len((await ledger.reader.several(ids, 1000)).items) == 1
 
     async def test_filters_select(self, ledger: Ledger) -> None:
         await ledger.tasks.accept(

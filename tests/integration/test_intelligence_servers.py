@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,6 +18,8 @@ from agent_engines.adapters.jetstream.bus import JetStreamBus
 from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.adapters.postgres import migrate
 from agent_engines.adapters.postgres.ledger import PostgresLedger
+from agent_engines.client import Client, TaskHandle, unasked
+from agent_engines.client.bus_transport import BusTransport
 from agent_engines.domain.agents import AgentMode
 from agent_engines.domain.errors import NotFound, PermanentFailure
 from agent_engines.domain.messages import Report, ReportKind
@@ -198,3 +203,51 @@ async def test_a_report_made_up_over_the_real_bus_is_refused(site: Site) -> None
             await asyncio.sleep(0.02)
     with pytest.raises(NotFound):
         await site.one.task(never)
+
+
+@dataclass
+class Asked:
+    """A client over the bus that counts its questions by what they are about."""
+
+    client: Client
+    questions: Counter[str]
+
+
+@pytest.fixture
+async def asked(site: Site, nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Asked]:
+    """It keeps ten outcomes nobody has asked for."""
+    monkeypatch.setattr(unasked, "REMEMBERED", 10)
+    bus = await JetStreamBus.connect(nats_url)
+    questions: Counter[str] = Counter()
+    ask = bus.signals.ask
+
+    async def counted(subject: str, data: bytes, timeout: float) -> bytes:
+        questions[subject.rpartition(".")[2]] += 1
+        return await ask(subject, data, timeout)
+
+    monkeypatch.setattr(bus.signals, "ask", counted)
+    async with Client(transport=await BusTransport.open(bus)) as client:
+        yield Asked(client, questions)
+
+
+async def all_ended(site: Site, handles: list[TaskHandle]) -> None:
+    await asyncio.gather(*(site.one.task(handle.task_id, wait=30.0) for handle in handles))
+
+
+async def test_a_client_that_had_to_drop_outcomes_asks_for_many_at_once(site: Site, asked: Asked) -> None:
+    handles = await asked.client.submit_many([("echo", n) for n in range(3000)])
+    await all_ended(site, handles)
+    assert [await handle.result(30) for handle in handles] == list(range(3000))
+    assert asked.questions["several"] <= 3000 / 500 + 5
+    assert asked.questions["task"] == 0
+
+
+async def test_dropped_outcomes_that_fill_more_than_a_message_come_in_parts(site: Site, asked: Asked) -> None:
+    texts = [random.Random(n).randbytes(150_000).hex() for n in range(60)]
+    handles = await asked.client.submit_many([("echo", text) for text in texts])
+    await all_ended(site, handles)
+    found = await asyncio.gather(*(handle.result(30) for handle in handles))
+    assert found == texts
+    # 15 MB, 8 in a message.
+    assert 2 <= asked.questions["several"] <= 20
+    assert asked.questions["task"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from agent_engines.adapters.memory.bus import MemoryBus
 from agent_engines.client import Client, ClientOptions, Unreachable
-from agent_engines.client import bus_transport as bus_module
+from agent_engines.client import bus_outcomes as outcomes_module
+from agent_engines.client import unasked as unasked_module
 from agent_engines.client.bus_transport import BusTransport
 from agent_engines.domain import subjects
 from agent_engines.domain.errors import InvalidRequest, NotFound, TaskFailed
@@ -29,6 +31,7 @@ from agent_engines.domain.messages import (
     SubmitReply,
     SubmitResult,
     TaskQuery,
+    TasksQuery,
 )
 from agent_engines.domain.tasks import TaskError, TaskStatus, TaskView
 
@@ -74,8 +77,13 @@ class Router:
         self.asked: list[str] = []
         self.views: dict[str, TaskView] = {}
         self.before_reply: Callable[[SubmitBatch], Any] | None = None
+        self.questions: list[list[str]] = []
+        self.most = 1000
+        self.before_answer: Callable[[], Any] | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, knows_many: bool = True) -> None:
+        if knows_many:
+            await self.bus.signals.listen(subjects.ask("intelligence", "several"), self._several)
         await self.bus.signals.listen(subjects.SUBMIT, self._submit, queue="intelligence")
         await self.bus.signals.listen(subjects.ask("intelligence", "task"), self._task)
 
@@ -90,6 +98,24 @@ class Router:
             await self.before_reply(batch)
         results = [SubmitResult(accepted=acceptance(f"t{request.payload}")) for request in batch.requests]
         return encode(SubmitReply(results=tuple(results)))
+
+    def end(self, *task_ids: str, status: TaskStatus = TaskStatus.SUCCESS) -> None:
+        """They have ended, and nobody is told."""
+        fields = {"task_type": "echo", "selected_agent": "a", "priority": 3, "attempts": 1, "submitted_at": 0.0}
+        for name in task_ids:
+            self.views[name] = TaskView(
+                task_id=name, request_id=name, status=status, result=f"{name} asked for", **fields
+            )
+
+    async def _several(self, _: str, data: bytes) -> bytes:
+        task_ids = msgspec.json.decode(data, type=TasksQuery).task_ids
+        self.questions.append(task_ids)
+        assert len(task_ids) <= 500
+        found = [self.views[one] for one in sorted(set(task_ids)) if one in self.views]
+        if self.before_answer is not None:
+            await self.before_answer()
+        value = {"items": found[: self.most], "more": len(found) > self.most}
+        return encode(Answer(value=msgspec.Raw(encode(value))))
 
     async def _task(self, _: str, data: bytes) -> bytes:
         task_id = msgspec.json.decode(data, type=TaskQuery).task_id
@@ -139,7 +165,7 @@ async def test_an_outcome_that_is_faster_than_the_reply_is_not_lost(router: Rout
 
 
 async def test_a_lost_signal_is_made_up_for_by_asking(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 0.01)
     client = await opened(router)
     handle = await client.submit("echo", 1)
     router.views["t1"] = TaskView(
@@ -214,7 +240,7 @@ async def test_messages_stay_under_the_bus_s_limit() -> None:
 
 
 async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
     client = await opened(router)
     await client.submit("echo", 0)
     await router.outcome(*(final(f"t{n}", n) for n in range(10)))
@@ -226,16 +252,185 @@ async def test_remembered_outcomes_are_bounded(router: Router, monkeypatch: pyte
 
 
 async def test_what_was_dropped_is_asked_for_at_once(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_module, "REMEMBERED", 3)
-    monkeypatch.setattr(bus_module, "ASK_AGAIN_SECONDS", 1000.0)
-    for name in ("t0", "t6"):
-        fields = {"task_type": "echo", "selected_agent": "a", "priority": 3, "attempts": 1, "submitted_at": 0.0}
-        router.views[name] = TaskView(task_id=name, request_id=name, status=TaskStatus.SUCCESS, result=name, **fields)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
     client = await opened(router)
     await client.submit("echo", 0)
-    await router.outcome(*(final(f"t{n}", n) for n in range(10)))
+    await told(router, 10)
+    assert [await client.handle(f"t{n}").result(10) for n in (0, 6, 9)] == ["t0 asked for", "t6 asked for", 9]
+    await client.close()
+
+
+async def told(router: Router, count: int) -> None:
+    """So many tasks have ended, and the client has heard it."""
+    router.end(*(f"t{n}" for n in range(count)))
+    for start in range(0, count, 500):
+        await router.outcome(*(final(f"t{n}", n) for n in range(start, min(start + 500, count))))
     await asyncio.sleep(0.01)
-    assert [await client.handle(f"t{n}").result(10) for n in (0, 6, 9)] == ["t0", "t6", 9]
+
+
+ORDERS: dict[str, Callable[[list[int]], list[int]]] = {
+    "as they were submitted": lambda ids: ids,
+    "backwards": lambda ids: ids[::-1],
+    "by five readers in turn": lambda ids: [
+        ids[len(ids) // 5 * reader + at] for at in range(len(ids) // 5) for reader in range(5)
+    ],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_loop_over_many_dropped_outcomes_takes_few_questions_and_brings_each_one(
+    router: Router, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 1000)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 21_000)
+    for n in ORDERS[order](list(range(21_000))):
+        assert await client.handle(f"t{n}").result(10) == (f"t{n} asked for" if n < 20_000 else n)
+    assert len(router.questions) <= 20_000 / 500 + 5
+    assert router.asked == []
+    await client.close()
+
+
+async def test_all_who_wait_for_dropped_outcomes_share_questions(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 2003)
+    handles = [client.handle(f"t{n}") for n in range(2000)]
+    assert await asyncio.gather(*(handle.result(10) for handle in handles)) == [f"t{n} asked for" for n in range(2000)]
+    assert len(router.questions) <= 2000 / 500 + 1
+    await client.close()
+
+
+async def test_outcomes_wanted_in_no_order_cost_hardly_more_than_asked_for_one_by_one(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(unasked_module, "AHEAD", 500)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 20_003)
+    wanted = random.Random(7).sample(range(20_000), 3_000)
+    for n in wanted:
+        assert await client.handle(f"t{n}").result(10) == f"t{n} asked for"
+    assert sum(map(len, router.questions)) <= 4 * len(wanted) + 500
+    await client.close()
+
+
+async def test_an_answer_that_does_not_fit_into_a_message_is_asked_for_in_parts(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
+    router.most = 40
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 1003)
+    for n in reversed(range(1000)):
+        assert await client.handle(f"t{n}").result(10) == f"t{n} asked for"
+    assert router.asked == []
+    assert len(router.questions) <= 4 * 1000 / 40
+    handles = [client.handle(f"t{n}") for n in range(200)]
+    assert await asyncio.gather(*(handle.result(10) for handle in handles)) == [f"t{n} asked for" for n in range(200)]
+    await client.close()
+
+
+async def test_an_older_router_is_asked_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 1000.0)
+    router = Router(MemoryBus())
+    await router.start(knows_many=False)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 100)
+    assert [await client.handle(f"t{n}").result(10) for n in range(5)] == [f"t{n} asked for" for n in range(5)]
+    handles = [client.handle(f"t{n}") for n in range(5, 97)]
+    assert len(await asyncio.gather(*(handle.result(10) for handle in handles))) == 92
+    assert sorted(router.asked) == sorted(f"t{n}" for n in range(97))
+    await client.close()
+    await router.bus.close()
+
+
+async def test_a_router_that_learns_the_question_for_many_is_asked_it_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ALONE_SECONDS", 0.0)
+    router = Router(MemoryBus())
+    await router.start(knows_many=False)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 100)
+    assert await client.handle("t0").result(10) == "t0 asked for"
+    await router.start()
+    assert [await client.handle(f"t{n}").result(10) for n in range(1, 97)] == [f"t{n} asked for" for n in range(1, 97)]
+    assert (router.asked, len(router.questions)) == (["t0"], 1)
+    await client.close()
+    await router.bus.close()
+
+
+async def test_while_no_router_answers_those_who_wait_wait_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    monkeypatch.setattr(outcomes_module, "ASK_AGAIN_SECONDS", 0.01)
+    router = Router(MemoryBus())
+    await router.start()
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 100)
+    router.bus.switch(False)
+    waiting = [asyncio.ensure_future(client.handle(f"t{n}").result(10)) for n in range(50)]
+    await asyncio.sleep(0.05)
+    assert not any(one.done() for one in waiting)
+    router.bus.switch(True)
+    assert await asyncio.gather(*waiting) == [f"t{n} asked for" for n in range(50)]
+    # It was not taken for an older router.
+    assert router.asked == []
+    await client.close()
+    await router.bus.close()
+
+
+async def test_one_unknown_task_is_its_own_caller_s_error(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 20)
+    names = ["t0", "nothing", "t1", "\ud800"]
+    found = await asyncio.gather(*(client.handle(name).result(10) for name in names), return_exceptions=True)
+    assert [found[0], found[2]] == ["t0 asked for", "t1 asked for"]
+    assert isinstance(found[1], NotFound)
+    assert isinstance(found[3], Exception)
+    await client.close()
+
+
+async def test_what_was_asked_for_ahead_is_forgotten_when_the_task_runs_again(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def again(_: str, data: bytes) -> bytes:
+        router.end("t1", "t2", status=TaskStatus.RUNNING)
+        return encode(Answer(value=msgspec.Raw(b'{"status":"queued"}')))
+
+    async def meanwhile() -> None:
+        if len(router.questions) == 1:
+            await client.transport.act("tasks/t1:retry")
+
+    await router.bus.signals.listen(subjects.ask("intelligence", "retry"), again)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 3)
+    client = await opened(router)
+    await client.submit("echo", 0)
+    await told(router, 20)
+    router.before_answer = meanwhile
+    assert await client.handle("t0").result(10) == "t0 asked for"
+    await client.transport.act("tasks/t2:retry")
+    waiting = [asyncio.ensure_future(client.handle(name).result(10)) for name in ("t1", "t2")]
+    await asyncio.sleep(0.01)
+    assert not any(one.done() for one in waiting)
+    await router.outcome(final("t1", "again"), final("t2", "again"))
+    assert await asyncio.gather(*waiting) == ["again", "again"]
     await client.close()
 
 

@@ -64,7 +64,7 @@ async def test_a_history_that_fits_no_message_comes_in_several(house: House, mon
     listening = await house.bus.signals.listen(subjects.ask("intelligence", "events"), heard)
     whole = await over_bus(house, task_id)
     assert len(asked) == 1
-    monkeypatch.setattr(gateway, "ENVELOPE", house.bus.max_message_bytes - 500)
+    monkeypatch.setattr(gateway, "ENVELOPE_BYTES", house.bus.max_message_bytes - 500)
     assert await over_bus(house, task_id) == whole
     assert len(asked) > 2
     await listening.close()

@@ -13,6 +13,7 @@ import pytest
 
 from agent_engines.client import Client, ClientOptions
 from agent_engines.client import http_outcomes as outcomes_module
+from agent_engines.client import unasked as unasked_module
 from agent_engines.client.http_transport import HttpTransport
 from agent_engines.domain.errors import AgentEnginesError, InvalidRequest, NotFound
 from agent_engines.domain.tasks import TaskRequest
@@ -268,7 +269,7 @@ async def test_an_answer_that_cannot_be_read_is_the_waiter_s_error(answer: Any) 
 
 
 async def test_what_is_kept_is_bounded_and_what_was_dropped_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outcomes_module, "REMEMBERED", 10)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 10)
     server = Server()
     async with opened(server) as client:
         handles = await submitted(client, 100)
@@ -318,3 +319,31 @@ async def test_a_task_nobody_waits_for_makes_room_when_it_was_asked_about_in_vai
             assert await asyncio.wait_for(handle.result(), 10) == handle.task_id
     asked = [question["task_ids"] for question in server.questions]
     assert asked == [[name(1), name(0)], [name(2), name(0)], [name(3), name(4)]]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_loop_over_more_tasks_than_can_be_known_takes_few_questions(
+    monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    monkeypatch.setattr(outcomes_module, "SUBMITTED", 2000)
+    monkeypatch.setattr(unasked_module, "REMEMBERED", 1000)
+    server = Server()
+    async with opened(server) as client:
+        handles = (await submitted(client, 6000))[::order]
+        server.end(*server.tasks)
+        assert [await handle.result() for handle in handles] == server.tasks[::order]
+    assert len(server.questions) <= 6000 / 250
+    assert server.reads == []
+
+
+async def test_an_outcome_on_its_way_here_is_forgotten_when_the_task_runs_again() -> None:
+    server = Server()
+    async with opened(server) as client:
+        first, second = await submitted(client, 2)
+        waiting = asyncio.ensure_future(first.result())
+        await until(lambda: server.asking > 0)
+        await client.transport.act(f"tasks/{second.task_id}:retry")
+        server.end(*server.tasks)
+        assert await waiting == first.task_id
+        assert await second.result() == second.task_id
+    assert [question["task_ids"] for question in server.questions] == [[name(0), name(1)], [name(1)]]

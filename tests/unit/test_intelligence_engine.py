@@ -34,6 +34,7 @@ from agent_engines.domain.messages import (
     SubmitBatch,
     SubmitReply,
     TaskQuery,
+    TasksQuery,
 )
 from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
 from agent_engines.engines.intelligence import IntelligenceEngine
@@ -308,6 +309,33 @@ async def test_an_answer_too_large_for_the_bus_leaves_out_the_reasoning(town: To
     assert {result.accepted.reasoning for result in reply.results if result.accepted is not None} == {""}
 
 
+async def test_several_tasks_are_answered_as_each_would_be(town: Town) -> None:
+    done, open_ = await town.submit("echo", {"n": 1}), await town.submit("forever")
+    await town.router.task(done, wait=10.0)
+    found = await town.value("several", TasksQuery(task_ids=[done, "nothing", open_, done]))
+    each = [await town.value("task", TaskQuery(task_id=task_id)) for task_id in (done, open_)]
+    assert sorted(found["items"], key=lambda item: item["task_id"]) == sorted(each, key=lambda item: item["task_id"])
+    assert found["more"] is False
+
+
+async def test_an_answer_about_several_tasks_fits_into_a_message_and_says_that_there_is_more(town: Town) -> None:
+    payload = "x" * 10_000
+    task_ids = [await town.submit("echo", payload) for _ in range(8)] + [await town.submit("echo", "y" * 60_000)]
+    for task_id in task_ids:
+        await town.router.task(task_id, wait=10.0)
+    town.bus._max_message_bytes = 50_000
+    seen: list[str] = []
+    for more in (True, True, True):
+        question = msgspec.json.encode(TasksQuery(task_ids=[one for one in task_ids if one not in seen]))
+        data = await town.bus.signals.ask(subjects.ask("intelligence", "several"), question, 5.0)
+        assert len(data) < 50_000
+        found = msgspec.json.decode(msgspec.json.decode(data, type=Answer).value)
+        assert found["more"] is more
+        seen += [item["task_id"] for item in found["items"]]
+    # One result is larger than any message: it can only be asked for by itself, over HTTP.
+    assert seen == task_ids[:-1]
+
+
 async def test_every_question_has_its_answer(town: Town) -> None:
     task_id = await town.submit("hopeless")
     await town.router.task(task_id, wait=10.0)
@@ -338,6 +366,9 @@ async def test_every_question_has_its_answer(town: Town) -> None:
         ("task", {"task_id": "nothing"}, "NotFound", None),
         ("task", {}, "InvalidRequest", "task_id"),
         ("task", {"task_id": 7}, "InvalidRequest", "task_id"),
+        ("several", {"task_ids": ["t"] * 1001}, "InvalidRequest", "task_ids"),
+        ("several", {"task_ids": "t"}, "InvalidRequest", "task_ids"),
+        ("several", {}, "InvalidRequest", "task_ids"),
         ("cancel", {"task_id": "nothing"}, "NotFound", None),
         ("redrive", {"task_id": "nothing"}, "NotFound", None),
         ("dead_letter", {"task_id": "nothing"}, "NotFound", None),

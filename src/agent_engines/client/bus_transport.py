@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -24,9 +23,7 @@ from agent_engines.domain.messages import (
     EventQuery,
     FeedbackOrder,
     PageQuery,
-    Report,
     ReportBatch,
-    ReportKind,
     ReportQuery,
     SubmitReply,
     SubmitResult,
@@ -37,16 +34,11 @@ from agent_engines.ports.bus import Bus, Subscription
 from agent_engines.ports.ledger import DecisionFilter, TaskFilter
 from agent_engines.ports.service import TaskEvent
 
+from .bus_outcomes import BusOutcomes
 from .encoding import encoded
 from .options import ClientOptions
 from .refusals import error_of
 
-REMEMBERED = 50_000
-REMEMBERED_BYTES = 64 * 1024 * 1024
-"""Outcomes kept for handles that have not asked yet, and what their results may weigh; older ones are asked for."""
-ASK_AGAIN_SECONDS = 5.0
-ASKS_PER_SECOND = 200
-"""Signals may get lost, so a waiter also asks; when very many wait, more rarely."""
 ENDS = frozenset(status.value for status in TERMINAL)
 
 Shape = TypeVar("Shape")
@@ -65,12 +57,7 @@ class BusTransport:
         self.origin = f"client-{os.urandom(8).hex()}"
         self._bus = bus
         self._owns_bus = owns_bus
-        self._waiters: dict[str, asyncio.Future[TaskView]] = {}
-        self._ended: OrderedDict[str, Report] = OrderedDict()
-        self._ended_bytes = 0
-        self._dropped = False
-        """Whether an outcome had to be dropped before anybody asked: those are not signalled again."""
-        self._asking = asyncio.Semaphore(options.waits)
+        self._outcomes = BusOutcomes(self._ask, asks=options.waits)
         self._subscription: Subscription | None = None
 
     @classmethod
@@ -105,24 +92,7 @@ class BusTransport:
         return await self._ask("task", TaskQuery(task_id=task_id), TaskView)
 
     async def outcome(self, task_id: str, timeout: float | None) -> TaskView:
-        if task_id in self._ended:
-            return _view(self._taken(task_id))
-        waiter = self._waiters.get(task_id)
-        if waiter is None:
-            waiter = self._waiters[task_id] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout):
-                if self._dropped:
-                    await self._ask_for(task_id, waiter)
-                while not waiter.done():
-                    pause = max(ASK_AGAIN_SECONDS, len(self._waiters) / ASKS_PER_SECOND)
-                    await asyncio.wait((waiter,), timeout=pause)
-                    if not waiter.done():
-                        await self._ask_for(task_id, waiter)
-            return waiter.result()
-        finally:
-            if self._waiters.get(task_id) is waiter:
-                del self._waiters[task_id]
+        return await self._outcomes.outcome(task_id, timeout)
 
     async def cancel(self, task_id: str) -> TaskStatus:
         answer = await self._ask("cancel", TaskQuery(task_id=task_id), Any)
@@ -186,9 +156,7 @@ class BusTransport:
             return await self._ask("set_mode", AgentQuery(agent=subject, mode=modes[verb]), Any)
         if (head, verb) in (("tasks", "retry"), ("dead-letters", "redrive")):
             answer = await self._ask(verb, TaskQuery(task_id=subject), Any)
-            # It runs again: what was kept is not its outcome any more.
-            if subject in self._ended:
-                self._taken(subject)
+            self._outcomes.forget(subject)
             return answer
         raise InvalidRequest(f"{what} cannot be done over the bus: use an http:// URL", field="url")
 
@@ -203,10 +171,9 @@ class BusTransport:
         if self._subscription is not None:
             await self._subscription.close()
             self._subscription = None
-        for waiter in self._waiters.values():
-            waiter.cancel()
         if self._owns_bus:
             await self._bus.close()
+        await self._outcomes.close()
 
     async def _send(
         self,
@@ -230,39 +197,7 @@ class BusTransport:
             answers[index] = answer
 
     async def _recorded(self, _: str, data: bytes) -> None:
-        for report in _read_reports(data).reports:
-            if report.kind is not ReportKind.FINAL:
-                continue
-            waiter = self._waiters.get(report.task_id)
-            if waiter is None:
-                # The signal may be faster than the reply to the submission.
-                self._remember(report)
-            elif not waiter.done():
-                waiter.set_result(_view(report))
-
-    def _remember(self, report: Report) -> None:
-        if report.task_id in self._ended:
-            return
-        self._ended[report.task_id] = report
-        self._ended_bytes += len(bytes(report.result))
-        while len(self._ended) > REMEMBERED or (self._ended_bytes > REMEMBERED_BYTES and len(self._ended) > 1):
-            self._taken(next(iter(self._ended)))
-            self._dropped = True
-
-    def _taken(self, task_id: str) -> Report:
-        report = self._ended.pop(task_id)
-        self._ended_bytes -= len(bytes(report.result))
-        return report
-
-    async def _ask_for(self, task_id: str, waiter: asyncio.Future[TaskView]) -> None:
-        async with self._asking:
-            try:
-                view = await self.task(task_id)
-            except Unavailable:
-                # The task is accepted; whoever is away now comes back, and the waiter's own timeout decides.
-                return
-        if view.status.terminal and not waiter.done():
-            waiter.set_result(view)
+        self._outcomes.told(_read_reports(data).reports)
 
     async def _ask(self, what: str, question: msgspec.Struct, shape: type[Shape] | Any) -> Shape:
         subject = subjects.ask("intelligence", what)
@@ -316,23 +251,3 @@ def _answer(result: SubmitResult) -> Acceptance | AgentEnginesError:
     if result.accepted is not None:
         return result.accepted
     return error_of(result.refused) if result.refused else AgentEnginesError("the router answered with nothing")
-
-
-def _view(report: Report) -> TaskView:
-    return TaskView(
-        task_id=report.task_id,
-        request_id=report.request_id,
-        task_type=report.task_type,
-        status=report.status,
-        selected_agent=report.agent,
-        priority=report.priority,
-        attempts=report.attempt,
-        submitted_at=report.submitted_at,
-        started_at=report.started_at,
-        completed_at=report.completed_at,
-        execution_time_ms=report.execution_time_ms,
-        result=msgspec.json.decode(report.result),
-        error=report.error,
-        quality=report.quality,
-        cost=report.cost,
-    )

@@ -14,6 +14,7 @@ import msgspec
 from agent_engines.domain.errors import AgentEnginesError, Unavailable
 from agent_engines.domain.tasks import TaskStatus, TaskView
 
+from .unasked import Unasked
 from .views import task_view
 
 LONG_WAIT_SECONDS = 20.0
@@ -25,11 +26,8 @@ MOST_LANES = 8
 REST_SECONDS = 0.05
 """Pause after an answer that brought little, for each thousand tasks asked about: so that the next brings more."""
 CHECKS = 16
-REMEMBERED = 50_000
-REMEMBERED_BYTES = 64 * 1024 * 1024
-"""Outcomes kept for handles that have not asked yet, and what they may weigh; older ones are asked for."""
 SUBMITTED = 100_000
-"""Tasks not known to have ended; of older ones it is forgotten that they were submitted here."""
+"""Tasks not known to have ended; older ones are asked about with those beside them, as if their outcomes had had to go."""
 VAIN_ASKS = 20
 """A task nobody waits for makes room for others when it was asked about so often."""
 
@@ -68,8 +66,7 @@ class HttpOutcomes:
         self._strangers: set[str] = set()
         """Waited for, but not known to exist."""
         self._unsettled: OrderedDict[str, int] = OrderedDict()
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._kept_bytes = 0
+        self._unasked: Unasked[bytes] = Unasked()
         self._asked: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
         self._soon: asyncio.Handle | None = None
@@ -80,17 +77,18 @@ class HttpOutcomes:
         if not self._supported:
             return
         for task_id in task_ids:
-            if _is_uuid(task_id) and task_id not in self._kept:
+            if _is_uuid(task_id) and task_id not in self._unasked:
                 self._unsettled.setdefault(task_id, 0)
-        while len(self._unsettled) > SUBMITTED:
-            self._unsettled.popitem(last=False)
+        if (over := len(self._unsettled) - SUBMITTED) > 0:
+            self._unasked.drop([self._unsettled.popitem(last=False)[0] for _ in range(over)])
 
     async def outcome(self, task_id: str) -> TaskView | None:
         """The terminal view; None when this task has to be asked for by itself. Raises NotFound."""
         if not self._supported or not _is_uuid(task_id):
             return None
-        if task_id in self._kept:
-            return _read_view(self._taken(task_id))
+        known = self._unasked.take(task_id)
+        if known is not None:
+            return _read_view(known)
         if self._closed:
             raise AgentEnginesError("the client is closed")
         waiter: Waiter = asyncio.get_running_loop().create_future()
@@ -104,9 +102,9 @@ class HttpOutcomes:
             self._leave(task_id, waiter)
 
     def forget(self, task_id: str) -> None:
-        """The task runs again: what was kept is not its outcome any more."""
-        if task_id in self._kept:
-            self._taken(task_id)
+        """The task runs again: what was kept, or is on its way here, is not its outcome any more."""
+        self._unasked.forget(task_id)
+        self._asked.discard(task_id)
 
     async def close(self) -> None:
         """Whoever still waits gets an error."""
@@ -153,10 +151,13 @@ class HttpOutcomes:
             job.add_done_callback(lambda job, ids=ids: self._done(job, ids))
 
     def _filled(self, wanted: list[str]) -> list[str]:
-        """With tasks nobody waits for yet, in the order of their submission."""
+        """With tasks nobody waits for yet: those that had to go beside them, or else the next in the order of submission."""
+        room = MOST_IDS - len(wanted)
+        if beside := self._unasked.beside(wanted, room):
+            return [*wanted, *beside]
         waiters, asked = self._waiters, self._asked
         others = (one for one in self._unsettled if one not in waiters and one not in asked)
-        return [*wanted, *islice(others, MOST_IDS - len(wanted))]
+        return [*wanted, *islice(others, room)]
 
     async def _run(self, ids: list[str], wait: float) -> None:
         time = asyncio.get_running_loop().time
@@ -183,6 +184,7 @@ class HttpOutcomes:
     def _done(self, job: asyncio.Task[None], ids: list[str]) -> None:
         self._jobs.discard(job)
         self._asked.difference_update(ids)
+        self._unasked.missed(ids)
         error = None if job.cancelled() else job.exception()
         if error is not None:
             for task_id in ids:
@@ -224,9 +226,10 @@ class HttpOutcomes:
         if head.status.terminal:
             self._unsettled.pop(head.task_id, None)
             if head.task_id in self._waiters:
+                self._unasked.forget(head.task_id)
                 self._wake(head.task_id, _read_view(item))
-            else:
-                self._keep(head.task_id, item)
+            elif head.task_id in self._asked and not self._unasked.bring(head.task_id, item, len(item)):
+                self._unasked.put(head.task_id, item, len(item))
         return head.task_id
 
     def _wake(self, task_id: str, view: TaskView | None) -> None:
@@ -247,18 +250,6 @@ class HttpOutcomes:
         self._unsettled.clear()
         for task_id in list(self._waiters):
             self._wake(task_id, None)
-
-    def _keep(self, task_id: str, item: bytes) -> None:
-        self.forget(task_id)
-        self._kept[task_id] = item
-        self._kept_bytes += len(item)
-        while len(self._kept) > REMEMBERED or (self._kept_bytes > REMEMBERED_BYTES and len(self._kept) > 1):
-            self._taken(next(iter(self._kept)))
-
-    def _taken(self, task_id: str) -> bytes:
-        item = self._kept.pop(task_id)
-        self._kept_bytes -= len(item)
-        return item
 
 
 def _read_view(item: bytes) -> TaskView:

@@ -211,6 +211,13 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: str = ""
 
 
+class TasksQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask `intelligence` for `several` tasks, as they are now: `items`, those that are known, and `more`, whether others are
+    known too but did not fit into the answer. Routers from this release on know it."""
+
+    task_ids: list[str]
+
+
 class FeedbackOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Ask `intelligence` for `feedback`: judge a task that has ended (domain/feedback.py)."""
 

@@ -6,7 +6,7 @@ of the queue group `intelligence` answers each message.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, cast
 
@@ -29,11 +29,12 @@ from agent_engines.domain.messages import (
     SubmitReply,
     SubmitResult,
     TaskQuery,
+    TasksQuery,
 )
 from agent_engines.domain.tasks import TaskRequest
 from agent_engines.domain.validation import DEFAULT_LIMITS, RequestBody, decode_json, request_from_json, request_of
 from agent_engines.ports.bus import Bus, Subscription
-from agent_engines.ports.ledger import AttemptView, DeadLetter, DecisionFilter, LetterFilter, TaskFilter
+from agent_engines.ports.ledger import AttemptView, DeadLetter, DecisionFilter, LetterFilter, Several, TaskFilter
 from agent_engines.ports.service import IntelligenceService
 from agent_engines.ports.telemetry import Log
 from agent_engines.runtime.answers import refusal
@@ -41,15 +42,18 @@ from agent_engines.runtime.answers import refusal
 QUEUE_GROUP = "intelligence"
 MAX_BATCH = 2_000
 """Answers without their reasoning are about 400 bytes; this many fit the smallest bus we run on (1 MiB a message)."""
-
-ENVELOPE = 4096
-"""Bytes of an answer beside its value, amply."""
+MAX_TASKS = 1_000
+"""In one question."""
+ENVELOPE_BYTES = 4096
+"""What an answer has around its items, and more."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Service(IntelligenceService, Protocol):
-    """The intelligence engine, with the two reads only the bus offers."""
+    """The intelligence engine, with the reads only the bus offers."""
+
+    async def several(self, task_ids: Sequence[str], most_bytes: int) -> Several: ...
 
     async def attempts(self, task_id: str) -> list[AttemptView]: ...
 
@@ -58,6 +62,13 @@ class Service(IntelligenceService, Protocol):
 
 class _Nothing(msgspec.Struct):
     """A question without arguments; whatever it carries is ignored."""
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """Several, its items written already."""
+
+    items: list[msgspec.Raw]
+    more: bool
 
 
 class _Submissions(msgspec.Struct, frozen=True):
@@ -107,6 +118,7 @@ class Gateway:
         service = self._service
         return {
             "task": (TaskQuery, lambda query: service.task(query.task_id, query.wait_seconds)),
+            "several": (TasksQuery, self._several),
             "attempts": (TaskQuery, lambda query: service.attempts(query.task_id)),
             "events": (EventQuery, self._events),
             "cancel": (TaskQuery, self._cancel),
@@ -179,6 +191,20 @@ class Gateway:
         taken = iter(submitted)
         return [refused[place] if place in refused else next(taken) for place in range(len(batch.requests))]
 
+    async def _several(self, query: TasksQuery) -> _Part:
+        """As many as fit into one message; who asked asks again for the others."""
+        if len(query.task_ids) > MAX_TASKS:
+            raise InvalidRequest(f"a question has at most {MAX_TASKS} tasks", field="task_ids")
+        room = self._bus.max_message_bytes - ENVELOPE_BYTES
+        found = await self._service.several(query.task_ids, room)
+        items: list[msgspec.Raw] = []
+        for view in found.items:
+            item = _encode(view)
+            if len(item) < room:
+                room -= len(item) + 1
+                items.append(msgspec.Raw(item))
+        return _Part(items, more=found.more or len(items) < len(found.items))
+
     async def _cancel(self, query: TaskQuery) -> dict[str, str]:
         return {"task_id": query.task_id, "status": str(await self._service.cancel(query.task_id))}
 
@@ -186,7 +212,7 @@ class Gateway:
         if not (await self._service.task(query.task_id)).status.terminal:
             return []
         told: list[msgspec.Raw] = []
-        room = self._bus.max_message_bytes - ENVELOPE
+        room = self._bus.max_message_bytes - ENVELOPE_BYTES
         async with aclosing(cast("Any", self._service.events(query.task_id, query.after or None))) as events:
             async for event in events:
                 raw = _encode(event)

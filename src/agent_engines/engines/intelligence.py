@@ -189,6 +189,10 @@ class IntelligenceEngine(Engine):
     async def tasks(self, wanted: TaskFilter) -> Page:
         return await self._parts.desk.tasks(wanted)
 
+    async def several(self, task_ids: Sequence[str], most_bytes: int) -> Several:
+        """Those that are known, ended or not, as long as their results weigh less; at least one if there is one."""
+        return await self._parts.ledger.reader.several(task_ids, most_bytes)
+
     async def attempts(self, task_id: str) -> list[AttemptView]:
         return await self._parts.ledger.reader.attempts(task_id)
 

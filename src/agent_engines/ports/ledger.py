@@ -284,8 +284,8 @@ class TaskReader(Protocol):
         """Where its submitter listens for outcomes; empty when that is not known."""
         ...
 
-    async def several(self, task_ids: Sequence[str]) -> Several:
-        """Those of these tasks that are known, ended or not, up to ENDED_BYTES of results; at least one if there is one."""
+    async def several(self, task_ids: Sequence[str], most_bytes: int = ENDED_BYTES) -> Several:
+        """Those of these tasks that are known, ended or not, up to so many bytes of results; at least one if there is one."""
         ...
 
     async def ended(self, task_ids: Sequence[str]) -> Several:

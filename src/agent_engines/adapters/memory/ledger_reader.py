@@ -47,17 +47,18 @@ class MemoryTaskReader:
         row = self._tables.tasks.get(task_id)
         return "" if row is None else row.task.origin
 
-    async def several(self, task_ids: Sequence[str]) -> Several:
-        return self._some([one for one in task_ids if one in self._tables.tasks or one in self._tables.outcomes])
+    async def several(self, task_ids: Sequence[str], most_bytes: int = ENDED_BYTES) -> Several:
+        known = [one for one in task_ids if one in self._tables.tasks or one in self._tables.outcomes]
+        return self._some(known, most_bytes)
 
     async def ended(self, task_ids: Sequence[str]) -> Several:
-        return self._some([one for one in task_ids if one in self._tables.outcomes])
+        return self._some([one for one in task_ids if one in self._tables.outcomes], ENDED_BYTES)
 
-    def _some(self, known: Sequence[str]) -> Several:
+    def _some(self, known: Sequence[str], most_bytes: int) -> Several:
         items: list[TaskView] = []
         size = 0
         for task_id in dict.fromkeys(known):
-            if size >= ENDED_BYTES:
+            if size >= most_bytes:
                 return Several(items, more=True)
             outcome = self._tables.outcomes.get(task_id)
             size += 0 if outcome is None else len(bytes(outcome.report.result))

@@ -43,11 +43,11 @@ class PostgresTaskReader:
         found = await self._pool.fetch("origin", task_id)
         return found[0]["origin"] if found else ""
 
-    async def several(self, task_ids: Sequence[str]) -> Several:
-        return await self._some("several", task_ids)
+    async def several(self, task_ids: Sequence[str], most_bytes: int = ENDED_BYTES) -> Several:
+        return await self._some("several", task_ids, most_bytes)
 
     async def ended(self, task_ids: Sequence[str]) -> Several:
-        return await self._some("ended", task_ids)
+        return await self._some("ended", task_ids, ENDED_BYTES)
 
     async def tasks(self, wanted: TaskFilter) -> Page:
         place, limit = decode_cursor(wanted.cursor), page_size(wanted.limit)
@@ -105,9 +105,9 @@ class PostgresTaskReader:
         """Looks at every outcome that is kept."""
         return {row["status"]: row["tasks"] for row in await self._pool.fetch_afresh("counts")}
 
-    async def _some(self, name: str, task_ids: Sequence[str]) -> Several:
+    async def _some(self, name: str, task_ids: Sequence[str], most_bytes: int) -> Several:
         # An identifier that cannot even be asked for (a NUL in it) was never given out.
-        found = await self._pool.fetch(name, [one for one in task_ids if one.isprintable()], ENDED_BYTES)
+        found = await self._pool.fetch(name, [one for one in task_ids if one.isprintable()], most_bytes)
         return Several([rows.read_view(row) for row in found], more=bool(found) and found[0]["found"] > len(found))
 
     async def _one(self, name: str, task_id: str) -> Row:
