@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,15 +17,19 @@ from agent_engines.adapters.memory.ledger import MemoryLedger
 from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain import subjects
 from agent_engines.domain.decisions import Candidate, Decision
-from agent_engines.domain.errors import ConfigurationError, Unavailable
+from agent_engines.domain.errors import ConfigurationError, Conflict, NotFound, Unavailable
 from agent_engines.domain.feedback import FeedbackDraft, feedback_report
 from agent_engines.domain.messages import Report, ReportKind
+from agent_engines.domain.policy_word import NOTHING_PROMOTED, PolicyChange, changed
+from agent_engines.domain.promotion import objections
 from agent_engines.domain.tasks import Task, TaskStatus
 from agent_engines.engines import optimizing
 from agent_engines.engines.optimizing import OptimizingEngine
 from agent_engines.engines.outcomes import OutcomeLog
+from agent_engines.engines.replay import asked_for_gains
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Entry, LoggedDecision
+from agent_engines.runtime.policy_board import PolicyBoard, Standing
 
 
 def decision(number: int, agent: str, propensity: float, **changes: Any) -> Decision:
@@ -147,10 +151,57 @@ async def test_a_question_is_answered_with_what_the_ledger_has_now(bench: Bench)
     assert "effective sample size" in by_name(found)["always:good"]["warnings"][0]
 
 
-async def test_tuning_changes_nothing_and_says_so(bench: Bench) -> None:
+async def test_nothing_is_tuned_by_itself_and_that_is_said(bench: Bench) -> None:
     found = await bench.ask("tuning")
     assert found["changes"] == []
-    assert "estimates" in found["note"]
+    assert "an operator promotes" in found["note"]
+    assert (await bench.ask())["promoted"] is None
+
+
+async def test_what_was_changed_is_told_the_newest_first_and_the_active_policy_with_its_routers(bench: Bench) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    word = NOTHING_PROMOTED
+    for turn, name in enumerate(("c3", "prequal"), start=1):
+        change = PolicyChange(turn=turn, verb="promote", source="x", to=name, version=f"{name}-1", at=float(turn))
+        word = changed(word, change)
+    await board.write(word, 0)
+    await board.tell(Standing(router="router-1", turn=1, policy="c3", version="c3-1", problem="prequal is not here"))
+    async with asyncio.timeout(5):
+        while not (found := await bench.ask())["routers"]:
+            await asyncio.sleep(0)
+    assert (found["active"], found["promoted"]) == ("prequal-1", "prequal")
+    assert found["routers"] == [
+        {"router": "router-1", "turn": 1, "policy": "c3", "version": "c3-1", "problem": "prequal is not here"}
+    ]
+    told = (await bench.ask("tuning"))["changes"]
+    assert [(each["turn"], each["from"], each["to"]) for each in told] == [(2, "x", "prequal"), (1, "x", "c3")]
+
+
+class Good:
+    """Always the good one. `fault`: what it raises instead."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        if self.fault:
+            raise RuntimeError(self.fault)
+        return "good", 0.9, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None: ...
+
+
+async def test_the_gain_of_a_policy_of_ones_own_is_told_and_one_that_fails_is_named(bench: Bench) -> None:
+    await bench.history(2000)
+    bench.engine.judges({"mine": lambda seed: Good(), "broken": lambda seed: Good("no model")})
+    whole = (await asked_for_gains(bench.bus, "mine"))[0]
+    assert whole.interval is not None
+    assert whole.interval[0] < 0.9 - 0.62 < whole.interval[1]
+    assert objections([whole]) == ()
+    with pytest.raises(Conflict, match="no model"):
+        await asked_for_gains(bench.bus, "broken")
+    with pytest.raises(NotFound, match="mine, broken and always:<agent>"):
+        await asked_for_gains(bench.bus, "magic")
 
 
 async def test_success_and_failure_count_when_nobody_told_a_quality(bench: Bench) -> None:
