@@ -232,6 +232,25 @@ async def test_a_policy_that_is_not_installed_on_one_router_leaves_it_as_it_was(
         await site.worked(20)
 
 
+async def test_a_promoted_policy_that_does_worse_is_rolled_back_by_itself(site: Site) -> None:
+    await site.worked(600)
+    change = await site.one.policies.promote("worst", FORCED)
+    assert change.guarded
+    await site.deciding("worst")
+    await site.worked(500)
+
+    async def left() -> bool:
+        # Who asks makes it look.
+        return (await site.one.report("optimizing", "policies"))["promoted"] is None
+
+    await holds(left)
+    await site.deciding("random")
+    last = (await site.two.report("optimizing", "tuning"))["changes"][0]
+    assert (last["verb"], last["from"], last["to"], last["by"]) == ("rollback", "worst", "random", "the guard")
+    assert "outcomes earned 0.45" in last["reason"]
+    await site.worked(20)
+
+
 async def test_of_two_promotions_at_once_one_wins_and_the_other_says_which(site: Site) -> None:
     ended = await asyncio.gather(
         site.one.policies.promote("best", FORCED), site.two.policies.promote("c3", FORCED), return_exceptions=True

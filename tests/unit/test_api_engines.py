@@ -53,7 +53,7 @@ def judged(low: float, sample: float = 900.0) -> Callable[[str, bytes], Awaitabl
     )  # fmt: skip
 
     async def reply(subject: str, data: bytes) -> bytes:
-        return msgspec.json.encode({"document": {"gains": [gain]}})
+        return msgspec.json.encode({"document": {"gains": [gain], "earned": []}})
 
     return reply
 

@@ -488,7 +488,7 @@ def test_a_policy_is_promoted_and_rolled_back(server: Server, engines: Run, monk
     code, out, err = engines("policies", "promote", "c3", "--reason", "a try", "--by", "ann", "--force")
     assert (code, err) == (0, "")
     assert all(word in out for word in ("adaptive", "c3-1", "too thin", "[0.0625,0.25]"))
-    assert server.requests[-1][2] == {"by": "ann", "reason": "a try", "force": True}
+    assert server.requests[-1][2] == {"by": "ann", "reason": "a try", "force": True, "guard": True}
     assert json.loads(engines("policies", "rollback", "c3", "--json")[1])["verb"] == "rollback"
     assert server.requests[-1][2] == {"by": "carl", "reason": ""}
     assert engines("policies", "rollback", "c3")[0] == 0
@@ -497,9 +497,9 @@ def test_a_policy_is_promoted_and_rolled_back(server: Server, engines: Run, monk
         409,
         {"type": "/docs#problem-conflict", "status": 409, "detail": detail},
     )
-    code, _, err = engines("policies", "promote", "c3")
+    code, _, err = engines("policies", "promote", "c3", "--no-guard")
     assert (code, one_line(err)) == (1, detail)
-    assert server.requests[-1][2] == {"by": "carl", "reason": "", "force": False}
+    assert server.requests[-1][2] == {"by": "carl", "reason": "", "force": False, "guard": False}
 
 
 def test_status_tells_health_and_dead_processes(server: Server, engines: Run, tmp_path: Path) -> None:

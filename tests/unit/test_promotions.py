@@ -15,8 +15,9 @@ from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain import subjects
 from agent_engines.domain.decisions import DecisionContext
 from agent_engines.domain.errors import Conflict, NotFound, Unavailable
+from agent_engines.domain.guardrail import Earned
 from agent_engines.domain.policy_word import PolicyChange, PolicyOrder
-from agent_engines.domain.promotion import Gain
+from agent_engines.domain.promotion import Evidence, Gain
 from agent_engines.runtime.active_policy import ActivePolicy
 from agent_engines.runtime.background import Background
 from agent_engines.runtime.learned import Learned
@@ -76,17 +77,18 @@ class Town:
         self.clock = ManualClock()
         self.bus = MemoryBus(clock=self.clock)
         self.gains: list[Gain] | Exception = [BETTER]
+        self.earned = (Earned(task_type="echo", rows=900, mean=0.8), Earned(task_type="seldom", rows=49, mean=0.1))
         self.asked: list[str] = []
         self.routers: list[Router] = []
         self.gate: asyncio.Event | None = None
 
-    async def judge(self, policy: str) -> list[Gain]:
+    async def judge(self, policy: str) -> Evidence:
         self.asked.append(policy)
         if self.gate is not None:
             await self.gate.wait()
         if isinstance(self.gains, Exception):
             raise self.gains
-        return self.gains
+        return Evidence(gains=tuple(self.gains), earned=self.earned)
 
     async def router(self, name: str, policies: Mapping[str, PolicyMaker] | None = None, **more: Any) -> Router:
         router = Router(self, name, {"mine": First} if policies is None else policies, **more)
@@ -147,6 +149,16 @@ async def test_a_promoted_policy_decides_on_all_routers_and_a_rollback_leads_bac
         ("rollback", "prequal", "c3"),
         ("rollback", "c3", "adaptive"),
     ]
+
+
+async def test_a_promotion_remembers_what_was_earned_before_it_unless_nobody_is_to_guard_it(town: Town) -> None:
+    router = await town.router("one")
+    watched = await router.service.promote("c3", PLAIN)
+    assert (watched.guarded, watched.baseline) == (True, town.earned[:1])
+    free = await router.service.promote("prequal", PolicyOrder(guard=False))
+    assert (free.guarded, free.baseline) == (False, ())
+    town.earned = ()
+    assert not (await router.service.promote("mine", PLAIN)).guarded, "there is nothing to compare with"
 
 
 async def test_a_request_and_a_task_type_keep_their_word(town: Town) -> None:

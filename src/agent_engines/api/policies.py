@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from agent_engines.domain.errors import Unavailable
+from agent_engines.domain.guardrail import Earned
 from agent_engines.domain.policy_word import BY_LENGTH, REASON_LENGTH, PolicyChange, PolicyOrder
 from agent_engines.domain.promotion import Gain
 from agent_engines.domain.validation import decode_json
@@ -40,6 +41,7 @@ class PromotionSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     force: Annotated[bool, Meta(description="also when the recorded decisions do not speak for it; needs a reason")] = (
         False
     )
+    guard: Annotated[bool, Meta(description="roll it back by itself when it earns measurably less than before")] = True
 
 
 class RollbackSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +52,8 @@ class RollbackSubmission(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class PolicyChangeBody(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
-    """A change of the active policy. `version`: of the policy it led to; `objections`: what the evidence said against it."""
+    """A change of the active policy. `version`: of the policy it led to, "" where it was not known; `objections`: what the evidence
+    said against it; `baseline`: what was earned before it, by which a guarded one is watched."""
 
     turn: int
     verb: Literal["promote", "rollback"]
@@ -63,6 +66,8 @@ class PolicyChangeBody(msgspec.Struct, frozen=True, kw_only=True, rename={"sourc
     forced: bool
     objections: tuple[str, ...]
     evidence: tuple[Gain, ...]
+    guarded: bool
+    baseline: tuple[Earned, ...]
 
     @classmethod
     def of(cls, change: PolicyChange) -> PolicyChangeBody:
@@ -78,6 +83,8 @@ class PolicyChangeBody(msgspec.Struct, frozen=True, kw_only=True, rename={"sourc
             forced=change.forced,
             objections=change.objections,
             evidence=change.evidence,
+            guarded=change.guarded,
+            baseline=change.baseline,
         )
 
 
@@ -148,7 +155,7 @@ class PolicyRoutes:
     async def promote(self, call: Call) -> Reply:
         call.accept(JSON)
         said = decode_json(await self._body(call), _promotion)
-        order = PolicyOrder(by=said.by, reason=said.reason, force=said.force)
+        order = PolicyOrder(by=said.by, reason=said.reason, force=said.force, guard=said.guard)
         change = await self._service.policies.promote(call.params["version"], order)
         return json_reply(200, PolicyChangeBody.of(change))
 

@@ -21,6 +21,9 @@ GAINS = ("task_type", "value", "interval", "effective_sample_size", "rows")
 Policy = Annotated[str, typer.Argument(help="Name or version of the policy.", show_default=False)]
 Reason = Annotated[str, typer.Option(help="Why; kept with the change.", show_default=False)]
 By = Annotated[str | None, typer.Option(help="Who says so; else the login name.", show_default=False)]
+Guard = Annotated[
+    bool, typer.Option("--guard/--no-guard", help="Roll it back by itself when it does measurably worse.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Also against the evidence; needs --reason.")]
 
 
@@ -45,9 +48,12 @@ async def show(session: Session, policy: Policy) -> None:
 
 
 @command(app, "promote", epilog="Example: engines policies promote prequal --reason 'better on last week'")
-async def promote(session: Session, policy: Policy, reason: Reason = "", by: By = None, force: Force = False) -> None:
+async def promote(
+    session: Session, policy: Policy, reason: Reason = "", by: By = None, force: Force = False, guard: Guard = True
+) -> None:
     """Route by this policy from now on, if the recorded decisions speak for it."""
-    await _do(session, policy, "promote", {"by": _somebody(by), "reason": reason, "force": force})
+    said = {"by": _somebody(by), "reason": reason, "force": force, "guard": guard}
+    await _do(session, policy, "promote", said)
 
 
 @command(app, "rollback")
@@ -73,7 +79,7 @@ def _somebody(by: str | None) -> str:
 
 
 def _changed(answer: dict[str, Any]) -> None:
-    show_details({name: value for name, value in answer.items() if name != "evidence"})
+    show_details({name: value for name, value in answer.items() if name not in ("evidence", "baseline")})
     rows = [pick(gain, *GAINS) for gain in answer["evidence"]]
     if rows:
         show_rows(GAINS, rows)
@@ -89,7 +95,7 @@ def _show(report: dict[str, Any]) -> None:
     show_rows(
         COLUMNS, [pick(row, *COLUMNS) for row in rows], empty="no policies yet: nothing with an outcome was decided"
     )
-    show_details({"active": report.get("active"), "promoted": report.get("promoted")})
+    show_details({"active": report.get("active"), "promoted": report.get("promoted"), "guard": report.get("guard")})
     routers: list[dict[str, Any]] = report.get("routers", [])
     if routers:
         show_rows(ROUTERS, [pick(row, *ROUTERS) for row in routers])

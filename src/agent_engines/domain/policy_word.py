@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from .errors import InvalidRequest
+from .guardrail import Earned
 from .promotion import Gain
 
 MOST_CHANGES = 50
@@ -26,17 +27,22 @@ REASON_LENGTH = 500
 
 
 class PolicyOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator says with a change. `force`: also against the evidence, which needs a reason."""
+    """What an operator says with a change. `force`: also against the evidence, which needs a reason.
+
+    `guard`: roll it back by itself when it does measurably worse (guardrail.py).
+    """
 
     by: str = ""
     reason: str = ""
     force: bool = False
+    guard: bool = True
 
 
 class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
     """One change of the active policy. `source` and `to` are names of strategies; `version` is the one of `to`; `at`: epoch seconds.
 
-    `objections`: what the evidence said against a promotion that was forced.
+    `objections`: what the evidence said against a promotion that was forced. `guarded`: it is rolled back when it earns measurably
+    less than `baseline`, what was earned before it. `version` is empty where whoever rolled back did not know it.
     """
 
     turn: int
@@ -50,6 +56,8 @@ class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, rename={"source": 
     forced: bool = False
     objections: tuple[str, ...] = ()
     evidence: tuple[Gain, ...] = ()
+    guarded: bool = False
+    baseline: tuple[Earned, ...] = ()
 
 
 class PolicyWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +71,12 @@ class PolicyWord(msgspec.Struct, frozen=True, kw_only=True):
     def active(self) -> str | None:
         """None: each router goes by its own setting."""
         return self.promoted[-1] if self.promoted else None
+
+    @property
+    def guarded(self) -> PolicyChange | None:
+        """The last change, if it is a promotion that is to be watched."""
+        last = self.changes[-1] if self.changes else None
+        return last if last is not None and last.guarded and last.to == self.active else None
 
     @property
     def before(self) -> str | None:

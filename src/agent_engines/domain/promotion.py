@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from .guardrail import Earned
+
 LEAST_SAMPLE = 500.0
 """Effective sample size: (sum of weights)^2 / (sum of squared weights)."""
 MOST_SHARE = 0.05
@@ -39,6 +41,13 @@ class Gain(msgspec.Struct, frozen=True, kw_only=True):
     mean_weight_error: float
     """Its standard error."""
     max_weight_share: float
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What recorded decisions say of a policy, and what was earned in them by task type, whoever decided."""
+
+    gains: tuple[Gain, ...] = ()
+    earned: tuple[Earned, ...] = ()
 
 
 def objections(gains: Sequence[Gain]) -> tuple[str, ...]:

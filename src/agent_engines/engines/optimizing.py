@@ -1,6 +1,7 @@
 """The optimizing engine: what would other policies have earned on the same tasks? It reads, estimates and tells.
 
-It changes nothing by itself: an operator promotes a policy at a router (runtime/promotions.py), which asks here first. Decisions come from the ledger, newest included, in pages; only a compact row of each is
+It promotes nothing: an operator does that at a router (runtime/promotions.py), which asks here first. What was promoted
+and does measurably worse is rolled back from here (policy_guard.py). Decisions come from the ledger, newest included, in pages; only a compact row of each is
 kept, and when nothing new has ended the estimates stay as they are. A decision that has not ended is read again until it
 has; one whose work was judged since is read again too.
 """
@@ -29,6 +30,7 @@ from agent_engines.runtime.shipped_strategies import PolicyMaker
 from .fitting import fitting
 from .outcomes import MOST_ROWS, OutcomeLog, judge_policies
 from .own_target import PolicyFailed
+from .policy_guard import PolicyGuard
 from .replay import ReplayAnswer, ReplayQuestion, replay
 
 HISTORY_SECONDS = 24 * 3600.0
@@ -50,7 +52,10 @@ OVERLAP_SECONDS = 0.001
 LATE_SECONDS = 5.0
 """Decisions are committed in groups, so one made earlier may appear later than one made now."""
 MOST_REPLAYED = 20_000
-TUNING_NOTE = "Policies change when an operator promotes one or rolls it back; nothing is tuned automatically."
+TUNING_NOTE = (
+    "Policies change when an operator promotes one or rolls it back, and when the guard rolls back a promoted one that does "
+    "measurably worse than what was logged before it; nothing else is tuned."
+)
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -69,7 +74,7 @@ class OptimizingEngine(Engine):
 
     `ask.optimizing.policies`:
     {"active": version of the policy that was promoted or rolled back to, else that of the newest decision | null,
-     "promoted": its strategy | null (nothing is), "routers": [{"router", "turn", "policy", "version", "problem"}] once
+     "promoted": its strategy | null (nothing is), "guard": {"rows", "mean", "expected", "bound"} | null (guardrail.py), "routers": [{"router", "turn", "policy", "version", "problem"}] once
      anything was promoted, "generated_at": t, "window_seconds": 86400.0,
      "rows": decisions with an outcome, "refused": rows without a usable propensity,
      "deterministic": rows in which no chance took part: only "logged" is estimated from them,
@@ -92,6 +97,7 @@ class OptimizingEngine(Engine):
         super().__init__(config, agent_type="optimizing")
         self._own = dict(policies or {})
         self._board: PolicyBoard | None = None
+        self._guard: PolicyGuard | None = None
         self.outcomes = OutcomeLog()
         self._outside: Connections | None = None
         self._background: Background | None = None
@@ -125,6 +131,7 @@ class OptimizingEngine(Engine):
         ]
         self._board = PolicyBoard(connections.bus.settings, connections.clock, self._log)
         self._board.start(self._background, lambda: None)
+        self._guard = PolicyGuard(self._board, connections.clock, self._log)
         self._background.keep("optimizing-rounds", self._rounds, pause=ROUND_SECONDS)
 
     async def on_stop(self) -> None:
@@ -143,6 +150,8 @@ class OptimizingEngine(Engine):
             # Away from the event loop: a full log times hundreds of agents is seconds of arithmetic.
             self._policies = await asyncio.to_thread(judge_policies, self.outcomes.rows)
             self._estimated_at = now
+        if self._guard is not None:
+            await self._guard.look(self.outcomes)
         self._finished = self._connected.clock.monotonic()
 
     def policies(self) -> dict[str, Any]:
@@ -151,8 +160,9 @@ class OptimizingEngine(Engine):
         changes = board.word.changes
         seen = None if self._active is None else self._active[1]
         return {
-            "active": changes[-1].version if changes else seen,
+            "active": (changes[-1].version if changes else "") or seen,
             "promoted": board.word.active,
+            "guard": None if self._guard is None else self._guard.comparison,
             "routers": board.standings,
             "generated_at": self._estimated_at,
             "window_seconds": HISTORY_SECONDS,

@@ -5,12 +5,13 @@ Pure: fed by the optimizing engine with what the ledger has, asked for a list of
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from agent_engines.domain.guardrail import Earned
 from agent_engines.domain.off_policy import Estimate, Floats, snips, weights
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import LoggedDecision
@@ -34,6 +35,8 @@ class Row(msgspec.Struct, frozen=True):
     task_id: str | None = None
     certain: bool = False
     """No chance took part although there was a choice."""
+    version: str = ""
+    """Of the policy that decided."""
 
 
 OPEN = frozenset({None, TaskStatus.QUEUED, TaskStatus.RUNNING})
@@ -91,6 +94,14 @@ class OutcomeLog:
 
     def knows(self, request_id: str) -> bool:
         return request_id in self._rows
+
+    def earned(self, version: str, since: float) -> list[Earned]:
+        """What the decisions of this version made since then have earned, by task type."""
+        return earned_by_type(
+            (row.task_type, row.reward)
+            for row in self._rows.values()
+            if row.created_at >= since and row.version == version
+        )
 
     def of_tasks(self, task_ids: Container[str]) -> list[str]:
         """Request ids of the rows of these tasks."""
@@ -155,6 +166,7 @@ class OutcomeLog:
             created_at=decision.created_at,
             task_id=decision.task_id,
             certain=decision.deterministic,
+            version=decision.policy_version,
         )
 
     def _refuse(self, logged: LoggedDecision) -> None:
@@ -167,6 +179,15 @@ class OutcomeLog:
 
     def _drop_oldest(self) -> None:
         del self._rows[next(iter(self._rows))]
+
+
+def earned_by_type(rewards: Iterable[tuple[str, float]]) -> list[Earned]:
+    """From (task type, reward) of each outcome."""
+    sums: dict[str, tuple[int, float]] = {}
+    for task_type, reward in rewards:
+        rows, total = sums.get(task_type, (0, 0.0))
+        sums[task_type] = rows + 1, total + reward
+    return [Earned(task_type=name, rows=rows, mean=total / rows) for name, (rows, total) in sorted(sums.items())]
 
 
 def judge_policies(rows: Sequence[Row]) -> list[dict[str, Any]]:

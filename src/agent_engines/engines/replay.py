@@ -17,7 +17,7 @@ import numpy as np
 from agent_engines.domain import subjects
 from agent_engines.domain.errors import Conflict, NotFound, Unavailable
 from agent_engines.domain.off_policy import Estimate, Floats, doubly_robust, gain, snips, weights
-from agent_engines.domain.promotion import FAMILY_ROWS, Gain
+from agent_engines.domain.promotion import FAMILY_ROWS, Evidence, Gain
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.learning.adaptive import Adaptive, Options
 from agent_engines.learning.baselines import RULES, Baseline
@@ -27,7 +27,7 @@ from agent_engines.ports.bus import Bus
 from agent_engines.ports.ledger import LoggedDecision
 from agent_engines.runtime.shipped_strategies import PolicyMaker
 
-from .outcomes import interval_of, reward_of
+from .outcomes import earned_by_type, interval_of, reward_of
 from .own_target import OwnTarget, offered
 
 UNIFORM, ALWAYS, ADAPTIVE = "uniform", "always:", "adaptive"
@@ -69,14 +69,14 @@ async def asked_to_replay(bus: Bus, policy: str, since: float | None) -> dict[st
     return answer.document
 
 
-async def asked_for_gains(bus: Bus, policy: str) -> list[Gain]:
-    """What a policy would have gained over what was logged, of the last day: over all and by task type.
+async def asked_for_evidence(bus: Bus, policy: str) -> Evidence:
+    """What a policy would have gained over what was logged in the last day.
 
     Raises NotFound (nobody can judge it), Unavailable, Conflict (it fails on recorded decisions).
     """
     document = await asked_to_replay(bus, policy, None)
     try:
-        return msgspec.convert(document["gains"], list[Gain])
+        return msgspec.convert({name: document[name] for name in Evidence.__struct_fields__}, Evidence)
     except (KeyError, msgspec.ValidationError) as error:
         raise Unavailable(f"the optimizing engine's answer could not be read: {error!r}") from None
 
@@ -124,6 +124,7 @@ def replay(
         "rows": len(usable),
         "left_out": {"deterministic": len(ended) - len(usable), "not_ended": len(logged) - len(ended)},
         "logged": round(float(rewards.mean()), 6) if usable else None,
+        "earned": earned_by_type((one.decision.task_type, reward_of(one) or 0.0) for one in ended),
         **(_judged(usable, contexts, shares, rewards) if usable else {"estimates": [], "gains": []}),
     }
 

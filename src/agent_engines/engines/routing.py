@@ -30,7 +30,7 @@ from agent_engines.runtime.strategies import Strategies, StrategyChoice
 from agent_engines.runtime.task_text import TaskTexts
 from agent_engines.runtime.tenants import Pricer
 
-from .replay import asked_for_gains
+from .replay import asked_for_evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class Routing:
         judgements = Judgements(ledger, teach=lessons.teach_once, leads=leader.leads, clock=clock, log=log)
         board = PolicyBoard(connections.bus.settings, clock, log)
         active = ActivePolicy(board, strategies, log, router=fleet.router)
-        promotions = Promotions(active, strategies, partial(asked_for_gains, connections.bus), clock)
+        promotions = Promotions(active, strategies, partial(asked_for_evidence, connections.bus), clock)
         texts = TaskTexts(options.texts)
         heart = (fleet, strategies, decider, lessons, texts, capabilities, judgements)
         return cls(*heart, active, promotions, options)

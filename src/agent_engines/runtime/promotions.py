@@ -6,12 +6,13 @@ read the word -> is it a policy that can be run? -> what would it have gained? -
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from agent_engines.domain.errors import Conflict, NotFound, Unavailable
+from agent_engines.domain.guardrail import baseline
 from agent_engines.domain.policy_word import PolicyChange, PolicyOrder, PolicyWord, changed, check_order
-from agent_engines.domain.promotion import Gain, kept, objections
+from agent_engines.domain.promotion import Evidence, kept, objections
 from agent_engines.ports.clock import Clock
 
 from .active_policy import ActivePolicy
@@ -23,8 +24,8 @@ TAKEN_SECONDS = 5.0
 """The answer waits this long for this router to change over; what is stored holds anyway."""
 UNIFORM, ALWAYS = "uniform", "always:"
 """Yardsticks of the report that no router can route by."""
-Judge = Callable[[str], Awaitable[Sequence[Gain]]]
-"""What a policy would have gained. Raises NotFound (cannot be judged), Conflict (it fails), Unavailable."""
+Judge = Callable[[str], Awaitable[Evidence]]
+"""What recorded decisions say of a policy. Raises NotFound (cannot be judged), Conflict (it fails), Unavailable."""
 
 
 class Promotions:
@@ -44,13 +45,14 @@ class Promotions:
         source = word.active or self._active.setting
         if name == source:
             raise Conflict(f"{name} is active already")
-        gains, against = await self._evidence(name, order)
+        found, against = await self._evidence(name, order)
         if against and not order.force:
             raise Conflict(
                 f"the recorded decisions do not speak for {name}: {'; '.join(against)}. Nothing was changed; "
                 f"`engines replay --policy {name}` shows the estimates, force with a reason promotes it all the same"
             )
         strategy = await self._made(name)
+        before = baseline(found.earned) if order.guard else ()
         change = PolicyChange(
             turn=word.turn + 1,
             verb="promote",
@@ -62,7 +64,9 @@ class Promotions:
             reason=order.reason,
             forced=order.force,
             objections=against,
-            evidence=kept(gains),
+            evidence=kept(found.gains),
+            guarded=bool(before),
+            baseline=before,
         )
         return await self._write(word, revision, change)
 
@@ -100,17 +104,17 @@ class Promotions:
             raise Conflict(f"{policy} is a yardstick of the report and cannot be routed by; there are {names}")
         raise NotFound(f"there is no policy {policy!r} on this router; there are {names}")
 
-    async def _evidence(self, name: str, order: PolicyOrder) -> tuple[Sequence[Gain], tuple[str, ...]]:
+    async def _evidence(self, name: str, order: PolicyOrder) -> tuple[Evidence, tuple[str, ...]]:
         """What it would have gained, and what speaks against it. Raises Unavailable, unless it is forced."""
         try:
-            gains = await self._judge(name)
+            found = await self._judge(name)
         except (NotFound, Conflict) as error:
-            return (), (str(error),)
+            return Evidence(), (str(error),)
         except Unavailable as error:
             if not order.force:
                 raise
-            return (), (f"nobody could judge it: {error}",)
-        return gains, objections(gains)
+            return Evidence(), (f"nobody could judge it: {error}",)
+        return found, objections(found.gains)
 
     async def _made(self, name: str) -> Strategy:
         try:
