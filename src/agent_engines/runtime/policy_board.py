@@ -1,7 +1,7 @@
 """The policy board: what all routers route by and what each of them makes of it, in the shared settings.
 
 routing.policy             PolicyWord, changed by compare-and-set, kept for ever
-routing.router.<router>    Standing, told by the router itself once anything was promoted, gone some minutes after it
+routing.router.<router>    Standing, told by the router itself once anything was promoted, gone soon after it
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .background import Background
 
 AGAIN_SECONDS = 1.0
 """Between two tries to follow a bus that is away."""
-STANDING_SECONDS = 300.0
+STANDING_SECONDS = 90.0
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
