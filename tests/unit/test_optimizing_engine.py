@@ -237,6 +237,45 @@ async def test_what_says_nothing_about_the_promoted_policy_rolls_nothing_back(be
     assert (await board.read())[0] == word
 
 
+async def test_failures_that_end_before_the_successes_roll_nothing_back(bench: Bench) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    word = changed(NOTHING_PROMOTED, guarded(bench.clock.now(), "adaptive-1"))
+    await board.write(word, 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    for number in range(1000):
+        await bench.dispatch(decision(number, "good", 0.5, created_at=bench.clock.now()))
+    await bench.ledger.tasks.record([report(number, "good", status=TaskStatus.FAILED) for number in range(100)])
+    await bench.engine.refresh()
+    found = bench.engine.policies()["guard"]
+    assert (found.rows, found.mean) == (1000, pytest.approx(0.9))
+    assert (await board.read())[0] == word
+
+
+@pytest.mark.parametrize("error", [Conflict("somebody was faster"), Unavailable("the bus is away")])
+async def test_a_rollback_that_could_not_be_written_is_tried_again_in_the_next_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    await board.write(changed(NOTHING_PROMOTED, guarded(bench.clock.now(), "adaptive-1")), 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    await bench.history(600)
+    put = bench.bus.settings.put
+
+    async def refused(*_: Any, **__: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(bench.bus.settings, "put", refused)
+    await bench.engine.refresh()
+    assert (await board.read())[0].active == "worse"
+    monkeypatch.setattr(bench.bus.settings, "put", put)
+    await bench.engine.refresh()
+    assert (await board.read())[0].active is None
+
+
 class Good:
     """Always the good one. `fault`: what it raises instead."""
 
