@@ -17,6 +17,7 @@ from .policy_board import STANDING_SECONDS, PolicyBoard, Standing
 from .strategies import Strategies
 
 REFRESH_SECONDS = STANDING_SECONDS / 3
+LEAVE_SECONDS = 1.0
 
 
 class ActivePolicy:
@@ -49,14 +50,15 @@ class ActivePolicy:
         self._background.keep("active-policy", self._obey)
 
     async def stop(self) -> None:
-        """May be called twice."""
+        """May be called twice. What cannot be taken off the board at once goes by itself (STANDING_SECONDS)."""
         await self._background.stop()
-        if self._turn:
+        turn, self._turn = self._turn, 0
+        if turn:
             try:
-                await self.board.leave(self._router)
-            except Unavailable as error:
-                self._log.debug("This router's policy was not taken off the board", error=str(error))
-            self._turn = 0
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await self.board.leave(self._router)
+            except (Unavailable, TimeoutError) as error:
+                self._log.debug("This router's policy was not taken off the board", error=repr(error))
 
     async def taken(self, turn: int) -> None:
         """Return when this router has dealt with the word of this turn."""
