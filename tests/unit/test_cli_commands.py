@@ -452,13 +452,54 @@ def test_policies_are_listed_and_shown(server: Server, engines: Run) -> None:
         "rows": 10,
         "warnings": ["few"],
     }
-    server.answers["GET", "/v1/policies"] = (200, {"policies": [row], "active": None})
+    router = {"router": "router-1", "policy": "c3", "version": "c3-1", "turn": 2, "problem": "mine cannot be run here"}
+    told = {"policies": [row], "active": "mine", "promoted": "mine", "routers": [router]}
+    server.answers["GET", "/v1/policies"] = (200, told)
     code, out, err = engines("policies", "list")
     assert (code, err) == (0, "")
     assert "[0.4,0.6]" in out
+    assert "mine cannot be run here" in out
     assert json.loads(engines("policies", "show", "uniform", "--json")[1]) == {"items": [row]}
     code, _, err = engines("policies", "show", "other")
     assert (code, one_line(err)) == (1, "there is no policy 'other'; known: uniform")
+
+
+CHANGE = {
+    "turn": 2,
+    "verb": "promote",
+    "from": "adaptive",
+    "to": "c3",
+    "version": "c3-1",
+    "at": "2026-01-02T03:04:05.678Z",
+    "by": "ann",
+    "reason": "a try",
+    "forced": True,
+    "objections": ["too thin: effective sample size 12 is under 500"],
+    "evidence": [
+        {"task_type": None, "value": 0.125, "interval": [0.0625, 0.25], "effective_sample_size": 12.0, "rows": 40}
+    ],
+}
+
+
+def test_a_policy_is_promoted_and_rolled_back(server: Server, engines: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "carl")
+    server.answers["POST", "/v1/policies/c3:promote"] = (200, CHANGE)
+    server.answers["POST", "/v1/policies/c3:rollback"] = (200, {**CHANGE, "verb": "rollback", "evidence": []})
+    code, out, err = engines("policies", "promote", "c3", "--reason", "a try", "--by", "ann", "--force")
+    assert (code, err) == (0, "")
+    assert all(word in out for word in ("adaptive", "c3-1", "too thin", "[0.0625,0.25]"))
+    assert server.requests[-1][2] == {"by": "ann", "reason": "a try", "force": True, "guard": True}
+    assert json.loads(engines("policies", "rollback", "c3", "--json")[1])["verb"] == "rollback"
+    assert server.requests[-1][2] == {"by": "carl", "reason": ""}
+    assert engines("policies", "rollback", "c3")[0] == 0
+    detail = "the recorded decisions do not speak for c3: too thin"
+    server.answers["POST", "/v1/policies/c3:promote"] = (
+        409,
+        {"type": "/docs#problem-conflict", "status": 409, "detail": detail},
+    )
+    code, _, err = engines("policies", "promote", "c3", "--no-guard")
+    assert (code, one_line(err)) == (1, detail)
+    assert server.requests[-1][2] == {"by": "carl", "reason": "", "force": False, "guard": False}
 
 
 def test_status_tells_health_and_dead_processes(server: Server, engines: Run, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,15 +17,20 @@ from agent_engines.adapters.memory.ledger import MemoryLedger
 from agent_engines.adapters.memory.telemetry import NullTelemetry
 from agent_engines.domain import subjects
 from agent_engines.domain.decisions import Candidate, Decision
-from agent_engines.domain.errors import ConfigurationError, Unavailable
+from agent_engines.domain.errors import ConfigurationError, Conflict, NotFound, Unavailable
 from agent_engines.domain.feedback import FeedbackDraft, feedback_report
+from agent_engines.domain.guardrail import Earned
 from agent_engines.domain.messages import Report, ReportKind
+from agent_engines.domain.policy_word import NOTHING_PROMOTED, PolicyChange, changed
+from agent_engines.domain.promotion import objections
 from agent_engines.domain.tasks import Task, TaskStatus
 from agent_engines.engines import optimizing
 from agent_engines.engines.optimizing import OptimizingEngine
 from agent_engines.engines.outcomes import OutcomeLog
+from agent_engines.engines.replay import asked_for_evidence
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Entry, LoggedDecision
+from agent_engines.runtime.policy_board import PolicyBoard, Standing
 
 
 def decision(number: int, agent: str, propensity: float, **changes: Any) -> Decision:
@@ -147,10 +152,158 @@ async def test_a_question_is_answered_with_what_the_ledger_has_now(bench: Bench)
     assert "effective sample size" in by_name(found)["always:good"]["warnings"][0]
 
 
-async def test_tuning_changes_nothing_and_says_so(bench: Bench) -> None:
+async def test_nothing_is_tuned_by_itself_and_that_is_said(bench: Bench) -> None:
     found = await bench.ask("tuning")
     assert found["changes"] == []
-    assert "estimates" in found["note"]
+    assert "an operator promotes" in found["note"]
+    assert (await bench.ask())["promoted"] is None
+
+
+async def test_what_was_changed_is_told_the_newest_first_and_the_active_policy_with_its_routers(bench: Bench) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    word = NOTHING_PROMOTED
+    for turn, name in enumerate(("c3", "prequal"), start=1):
+        change = PolicyChange(turn=turn, verb="promote", source="x", to=name, version=f"{name}-1", at=float(turn))
+        word = changed(word, change)
+    await board.write(word, 0)
+    await board.tell(Standing(router="router-1", turn=1, policy="c3", version="c3-1", problem="prequal is not here"))
+    async with asyncio.timeout(5):
+        while not (found := await bench.ask())["routers"]:
+            await asyncio.sleep(0)
+    assert (found["active"], found["promoted"]) == ("prequal-1", "prequal")
+    assert found["routers"] == [
+        {"router": "router-1", "turn": 1, "policy": "c3", "version": "c3-1", "problem": "prequal is not here"}
+    ]
+    told = (await bench.ask("tuning"))["changes"]
+    assert [(each["turn"], each["from"], each["to"]) for each in told] == [(2, "x", "prequal"), (1, "x", "c3")]
+
+
+def guarded(at: float, version: str = "worse-1") -> PolicyChange:
+    before = (Earned(task_type="read", rows=2000, mean=0.9),)
+    return PolicyChange(
+        turn=1, verb="promote", source="adaptive", to="worse", version=version, at=at, guarded=True, baseline=before
+    )
+
+
+async def test_a_promoted_policy_that_earns_measurably_less_is_rolled_back_and_the_numbers_are_kept(
+    bench: Bench,
+) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    await board.write(changed(NOTHING_PROMOTED, guarded(bench.clock.now(), "adaptive-1")), 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    await bench.history(60)
+    await bench.engine.refresh()
+    found = bench.engine.policies()["guard"]
+    assert (found.rows, found.breach) == (60, False), "a few bad outcomes are no proof"
+    assert (await board.read())[0].active == "worse"
+    await bench.history(500, first=60)
+    await bench.engine.refresh()
+    word, _ = await board.read()
+    assert (word.active, word.turn) == (None, 2)
+    last = word.changes[-1]
+    assert (last.verb, last.source, last.to, last.by) == ("rollback", "worse", "adaptive", "the guard")
+    assert "560 outcomes earned 0.6" in last.reason
+    assert "before it the same work earned 0.9000" in last.reason
+    assert "A promoted policy did measurably worse and was rolled back" in bench.telemetry.messages("warning")
+    await bench.history(500, first=560)
+    await bench.engine.refresh()
+    assert (await board.read())[0] == word, "nothing is guarded after a rollback"
+    assert (await bench.ask())["active"] == "adaptive-1"
+
+
+@pytest.mark.parametrize("case", ["before it", "another policy", "not guarded", "an operator was faster"])
+async def test_what_says_nothing_about_the_promoted_policy_rolls_nothing_back(bench: Bench, case: str) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    change = guarded(bench.clock.now(), "adaptive-1")
+    if case == "before it":
+        change = msgspec.structs.replace(change, at=bench.clock.now() + 1.0)
+    elif case == "another policy":
+        change = msgspec.structs.replace(change, version="worse-1")
+    elif case == "not guarded":
+        change = msgspec.structs.replace(change, guarded=False)
+    word = changed(NOTHING_PROMOTED, change)
+    await board.write(word, 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    await bench.history(600)
+    if case == "an operator was faster":
+        again = PolicyChange(turn=2, verb="promote", source="worse", to="c3", version="c3-1", at=bench.clock.now())
+        word = changed(word, again)
+        await board.write(word, (await board.read())[1])
+    await bench.engine.refresh()
+    assert (await board.read())[0] == word
+
+
+async def test_failures_that_end_before_the_successes_roll_nothing_back(bench: Bench) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    word = changed(NOTHING_PROMOTED, guarded(bench.clock.now(), "adaptive-1"))
+    await board.write(word, 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    for number in range(1000):
+        await bench.dispatch(decision(number, "good", 0.5, created_at=bench.clock.now()))
+    await bench.ledger.tasks.record([report(number, "good", status=TaskStatus.FAILED) for number in range(100)])
+    await bench.engine.refresh()
+    found = bench.engine.policies()["guard"]
+    assert (found.rows, found.mean) == (1000, pytest.approx(0.9))
+    assert (await board.read())[0] == word
+
+
+@pytest.mark.parametrize("error", [Conflict("somebody was faster"), Unavailable("the bus is away")])
+async def test_a_rollback_that_could_not_be_written_is_tried_again_in_the_next_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    board = PolicyBoard(bench.bus.settings, bench.clock, bench.telemetry.log("test"))
+    await bench.clock.advance(1.0)
+    await board.write(changed(NOTHING_PROMOTED, guarded(bench.clock.now(), "adaptive-1")), 0)
+    while (await bench.ask())["promoted"] is None:
+        await asyncio.sleep(0)
+    await bench.history(600)
+    put = bench.bus.settings.put
+
+    async def refused(*_: Any, **__: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(bench.bus.settings, "put", refused)
+    await bench.engine.refresh()
+    assert (await board.read())[0].active == "worse"
+    monkeypatch.setattr(bench.bus.settings, "put", put)
+    await bench.engine.refresh()
+    assert (await board.read())[0].active is None
+
+
+class Good:
+    """Always the good one. `fault`: what it raises instead."""
+
+    def __init__(self, fault: str = "") -> None:
+        self.fault = fault
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        if self.fault:
+            raise RuntimeError(self.fault)
+        return "good", 0.9, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None: ...
+
+
+async def test_the_gain_of_a_policy_of_ones_own_is_told_and_one_that_fails_is_named(bench: Bench) -> None:
+    await bench.history(2000)
+    bench.engine.judges({"mine": lambda seed: Good(), "broken": lambda seed: Good("no model")})
+    found = await asked_for_evidence(bench.bus, "mine")
+    whole = found.gains[0]
+    assert [(one.task_type, one.rows) for one in found.earned] == [("read", 2000)]
+    assert found.earned[0].mean == pytest.approx(0.62, abs=0.03)
+    assert whole.interval is not None
+    assert whole.interval[0] < 0.9 - 0.62 < whole.interval[1]
+    assert objections([whole]) == ()
+    with pytest.raises(Conflict, match="no model"):
+        await asked_for_evidence(bench.bus, "broken")
+    with pytest.raises(NotFound, match="mine, broken and always:<agent>"):
+        await asked_for_evidence(bench.bus, "magic")
 
 
 async def test_success_and_failure_count_when_nobody_told_a_quality(bench: Bench) -> None:

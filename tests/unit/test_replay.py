@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from random import Random
+from typing import Any
 
+import msgspec
 import pytest
 
 from agent_engines.domain.decisions import Candidate, Decision, DecisionContext
 from agent_engines.domain.errors import NotFound
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.engines.outcomes import OutcomeLog, judge_policies
+from agent_engines.engines.own_target import PolicyFailed
 from agent_engines.engines.replay import replay
 from agent_engines.ports.ledger import LoggedDecision
 
@@ -136,3 +140,60 @@ def test_estimates_of_a_strategy_without_chance_say_so_instead_of_inventing_valu
     found = judge_policies(log.rows)
     assert {row["policy"] for row in found} == {"logged"}
     assert all(any("no chance" in warning for warning in row["warnings"]) for row in found)
+
+
+class Parity:
+    """Looks at the feature as a router would show it, and keeps what it was told."""
+
+    def __init__(self, seed: int) -> None:
+        self.told: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+
+    def choose(self, context: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]) -> tuple[str, float, float]:
+        odd = context["features"] is not None and context["features"][0] == 1.0
+        assert {"slots", "in_flight", "completion", "success", "quality", "metadata", "parent"} <= set(candidates[0])
+        return ("odd" if odd else "even"), 0.9, 1.0
+
+    def learn(self, decision: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
+        self.told.append((decision, outcome))
+
+
+def test_a_policy_of_ones_own_is_judged_by_its_choices_and_hears_of_those_only() -> None:
+    made: list[Parity] = []
+
+    def make(seed: int) -> Parity:
+        made.append(Parity(seed))
+        return made[-1]
+
+    logged = history(1500)
+    found = replay(logged, "mine", own={"mine": make})
+    for estimate in found["estimates"]:
+        low, high = estimate["interval"]
+        assert low <= 0.9 <= high
+    (gain,) = found["gains"]
+    assert gain.interval[0] < 0.4 < gain.interval[1]
+    assert gain.effective_sample_size == pytest.approx(len(made[0].told), abs=0.1)
+    assert all(decision["agent"] in {"even", "odd"} and outcome["quality"] == 0.9 for decision, outcome in made[0].told)
+
+
+@pytest.mark.parametrize("answer", ["nobody", None, RuntimeError("no model")])
+def test_a_policy_of_ones_own_that_fails_is_told_so(answer: Any) -> None:
+    class Failing(Parity):
+        def choose(self, context: Any, candidates: Any) -> Any:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    with pytest.raises(PolicyFailed, match="mine failed on a recorded decision"):
+        replay(history(3), "mine", own={"mine": Failing})
+
+
+def test_a_gain_is_told_for_each_task_type_that_is_seen_often() -> None:
+    rows = [
+        msgspec.structs.replace(
+            one, decision=msgspec.structs.replace(one.decision, task_type="rare" if place % 4 == 0 else "often")
+        )
+        for place, one in enumerate(history(1500))
+    ]
+    whole, often = replay(rows, "always:even")["gains"]
+    assert (whole.task_type, whole.rows, often.task_type, often.rows) == (None, 1500, "often", 1125)
+    assert replay([], "always:even")["gains"] == []

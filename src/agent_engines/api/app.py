@@ -24,6 +24,7 @@ from .openapi import document
 from .operations import Metrics, OperationRoutes
 from .overview import OverviewRoutes
 from .pages import Pages
+from .policies import PolicyRoutes
 from .routing import Operation
 from .schedules import ScheduleRoutes
 from .tasks import TaskRoutes
@@ -56,6 +57,7 @@ def create_app(
         TenantRoutes(service, limits, clock),
         ScheduleRoutes(service, limits),
         EngineRoutes(service),
+        PolicyRoutes(service, limits),
         OverviewRoutes(service, clock),
         OperationRoutes(service, metrics, edge.draining.is_set),
     )

@@ -106,7 +106,7 @@ def _described(operation: Operation, schema_of: dict[str, Json], components: Jso
     if operation.body is not None:
         schema = _schema(operation.body, schema_of)
         described["requestBody"] = {
-            "required": True,
+            "required": operation.body_needed,
             "content": {"application/json": {"schema": schema, "example": EXAMPLES.get(operation.path, EXAMPLE)}},
         }
     return described

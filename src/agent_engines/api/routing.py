@@ -43,6 +43,7 @@ class Operation:
     problems: Sequence[int] = ()
     query: type | None = None
     body: Any = None
+    body_needed: bool = True
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     """Request headers that matter, with what they do."""
     media_type: str = "application/json"

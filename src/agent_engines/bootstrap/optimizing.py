@@ -9,6 +9,7 @@ from .connect import connect_bus, telemetry_for
 from .custom import adopt_settings
 from .observer import observed
 from .process import Hosted, run
+from .routing import installed_policies
 from .stores import with_ledger
 
 POOL = 2
@@ -19,7 +20,7 @@ def run_optimizing(config: Config) -> int:
     """Host it until a signal comes; returns the exit code."""
 
     async def assemble() -> Hosted:
-        engine = OptimizingEngine()
+        engine = OptimizingEngine(policies=installed_policies())
         adopt_settings(engine, config)
         telemetry = telemetry_for(config, "optimizing")
         connections = await connect_bus(config, telemetry, engine.config.agent_id)

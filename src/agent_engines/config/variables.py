@@ -160,7 +160,8 @@ ROUTING = (
         "adaptive",
         "name of a strategy",
         "How agents are chosen where nothing else is said: adaptive, random, round_robin, least_loaded, power_of_two, "
-        "prequal, c3, cost_aware, load_aware, or a policy of your own (entry point `agent_engines.policies`).",
+        "prequal, c3, cost_aware, load_aware, or a policy of your own (entry point `agent_engines.policies`). "
+        "A promoted policy goes before it.",
         parsing.strategy,
     ),
     Variable(

@@ -110,3 +110,13 @@ def agent_breaker(agent: str) -> str:
 
 
 BREAKERS = "breaker."
+
+POLICY = "routing.policy"
+"""Settings key: the policy all routers route by, and how it came to that (PolicyWord)."""
+ROUTER_POLICIES = "routing.router."
+ROUTING = "routing."
+
+
+def router_policy(router: str) -> str:
+    """Settings key: what this router makes of the word under POLICY (runtime/policy_board.py: Standing)."""
+    return f"{ROUTER_POLICIES}{router}"

@@ -34,6 +34,7 @@ from agent_engines.ports.ledger import (
     Several,
     TaskFilter,
 )
+from agent_engines.ports.policies import PolicyService
 from agent_engines.ports.service import AgentView, Readiness, TaskEvent
 from agent_engines.ports.tenants import TenantService
 from agent_engines.runtime.agent_config import AgentConfig
@@ -279,6 +280,10 @@ class IntelligenceEngine(Engine):
     async def replay(self, policy: str, since: float | None) -> dict[str, Any]:
         """What a policy would have earned on recorded decisions. Raises NotFound, Unavailable."""
         return await asked_to_replay(self._parts.connections.bus, policy, since)
+
+    @property
+    def policies(self) -> PolicyService:
+        return self._parts.routing.promotions
 
     async def ready(self) -> Readiness:
         """Ready when it runs and has heard from at least one agent."""

@@ -1,6 +1,7 @@
 """The optimizing engine: what would other policies have earned on the same tasks? It reads, estimates and tells.
 
-It changes nothing by itself. Decisions come from the ledger, newest included, in pages; only a compact row of each is
+It promotes nothing: an operator does that at a router (runtime/promotions.py), which asks here first. What was promoted
+and does measurably worse is rolled back from here (policy_guard.py). Decisions come from the ledger, newest included, in pages; only a compact row of each is
 kept, and when nothing new has ended the estimates stay as they are. A decision that has not ended is read again until it
 has; one whose work was judged since is read again too.
 """
@@ -8,7 +9,7 @@ has; one whose work was judged since is read again too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,9 +24,13 @@ from agent_engines.ports.telemetry import Log
 from agent_engines.runtime.agent_config import AgentConfig
 from agent_engines.runtime.background import Background
 from agent_engines.runtime.engine import Engine
+from agent_engines.runtime.policy_board import PolicyBoard
+from agent_engines.runtime.shipped_strategies import PolicyMaker
 
 from .fitting import fitting
 from .outcomes import MOST_ROWS, OutcomeLog, judge_policies
+from .own_target import PolicyFailed
+from .policy_guard import PolicyGuard
 from .replay import ReplayAnswer, ReplayQuestion, replay
 
 HISTORY_SECONDS = 24 * 3600.0
@@ -47,7 +52,10 @@ OVERLAP_SECONDS = 0.001
 LATE_SECONDS = 5.0
 """Decisions are committed in groups, so one made earlier may appear later than one made now."""
 MOST_REPLAYED = 20_000
-NO_CHANGES = "Nothing is tuned automatically yet: this engine estimates what other policies would have earned."
+TUNING_NOTE = (
+    "Policies change when an operator promotes one or rolls it back, and when the guard rolls back a promoted one that does "
+    "measurably worse than what was logged before it; nothing else is tuned."
+)
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -62,10 +70,12 @@ class ToldBatch(msgspec.Struct, frozen=True):
 
 
 class OptimizingEngine(Engine):
-    """Answers two questions over the bus, both as JSON objects; times are epoch seconds.
+    """Answers three questions over the bus, all as JSON objects; times are epoch seconds. `policies`: of one's own, by name.
 
     `ask.optimizing.policies`:
-    {"active": policy version of the newest decision | null, "generated_at": t, "window_seconds": 86400.0,
+    {"active": version of the policy that was promoted or rolled back to, else that of the newest decision | null,
+     "promoted": its strategy | null (nothing is), "guard": {"rows", "mean", "expected", "bound"} | null (guardrail.py), "routers": [{"router", "turn", "policy", "version", "problem"}] once
+     anything was promoted, "generated_at": t, "window_seconds": 86400.0,
      "rows": decisions with an outcome, "refused": rows without a usable propensity,
      "deterministic": rows in which no chance took part: only "logged" is estimated from them,
      "waiting": decisions that have not ended yet, "unended": decisions left out because they did not end within an hour,
@@ -78,11 +88,16 @@ class OptimizingEngine(Engine):
 
     `ask.optimizing.replay` {"policy", "since"}: see engines/replay.py.
 
-    `ask.optimizing.tuning`: {"changes": [], "note": sentence, "generated_at": t}
+    `ask.optimizing.tuning`: {"changes": [PolicyChange, the newest first], "note": sentence, "generated_at": t}
     """
 
-    def __init__(self, config: AgentConfig | str = "optimizing") -> None:
+    def __init__(
+        self, config: AgentConfig | str = "optimizing", *, policies: Mapping[str, PolicyMaker] | None = None
+    ) -> None:
         super().__init__(config, agent_type="optimizing")
+        self._own = dict(policies or {})
+        self._board: PolicyBoard | None = None
+        self._guard: PolicyGuard | None = None
         self.outcomes = OutcomeLog()
         self._outside: Connections | None = None
         self._background: Background | None = None
@@ -97,6 +112,10 @@ class OptimizingEngine(Engine):
         self._estimated_at = 0.0
         self._finished = float("-inf")
 
+    def judges(self, policies: Mapping[str, PolicyMaker]) -> None:
+        """Replay these of one's own too, by name."""
+        self._own.update(policies)
+
     async def on_start(self, connections: Connections) -> None:
         """Raises ConfigurationError without a ledger."""
         if connections.ledger is None:
@@ -110,6 +129,9 @@ class OptimizingEngine(Engine):
             await listen(subjects.ask("optimizing", "tuning"), self._answer_tuning, queue="optimizing"),
             await listen(subjects.ask("optimizing", "replay"), self._answer_replay, queue="optimizing"),
         ]
+        self._board = PolicyBoard(connections.bus.settings, connections.clock, self._log)
+        self._board.start(self._background, lambda: None)
+        self._guard = PolicyGuard(self._board, connections.clock, self._log)
         self._background.keep("optimizing-rounds", self._rounds, pause=ROUND_SECONDS)
 
     async def on_stop(self) -> None:
@@ -128,12 +150,20 @@ class OptimizingEngine(Engine):
             # Away from the event loop: a full log times hundreds of agents is seconds of arithmetic.
             self._policies = await asyncio.to_thread(judge_policies, self.outcomes.rows)
             self._estimated_at = now
+        if self._guard is not None:
+            await self._guard.look(self.outcomes)
         self._finished = self._connected.clock.monotonic()
 
     def policies(self) -> dict[str, Any]:
         """The document of `ask.optimizing.policies`."""
+        board = self._followed
+        changes = board.word.changes
+        seen = None if self._active is None else self._active[1]
         return {
-            "active": None if self._active is None else self._active[1],
+            "active": (changes[-1].version if changes else "") or seen,
+            "promoted": board.word.active,
+            "guard": None if self._guard is None else self._guard.comparison,
+            "routers": board.standings,
             "generated_at": self._estimated_at,
             "window_seconds": HISTORY_SECONDS,
             "rows": len(self.outcomes),
@@ -222,6 +252,12 @@ class OptimizingEngine(Engine):
         return self._outside
 
     @property
+    def _followed(self) -> PolicyBoard:
+        if self._board is None:
+            raise RuntimeError("the optimizing engine has not been started")
+        return self._board
+
+    @property
     def _ledger(self) -> Ledger:
         ledger = self._connected.ledger
         assert ledger is not None
@@ -262,13 +298,18 @@ class OptimizingEngine(Engine):
         now = self._connected.clock.now()
         logged = await self._ledger.decisions.history(_since(question, now), MOST_REPLAYED)
         try:
-            document = await asyncio.to_thread(replay, logged, question.policy)
+            document = await asyncio.to_thread(replay, logged, question.policy, own=self._own)
         except NotFound as error:
             return msgspec.json.encode(ReplayAnswer(unknown=str(error)))
+        except PolicyFailed as error:
+            return msgspec.json.encode(ReplayAnswer(failed=str(error)))
         return msgspec.json.encode(ReplayAnswer(document=document))
 
     async def _answer_tuning(self, subject: str, data: bytes) -> bytes:
-        return msgspec.json.encode({"changes": [], "note": NO_CHANGES, "generated_at": self._connected.clock.now()})
+        changes = self._followed.word.changes[::-1]
+        return msgspec.json.encode(
+            {"changes": changes, "note": TUNING_NOTE, "generated_at": self._connected.clock.now()}
+        )
 
 
 def _since(question: ReplayQuestion, now: float) -> float:

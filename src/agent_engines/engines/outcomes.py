@@ -5,12 +5,14 @@ Pure: fed by the optimizing engine with what the ledger has, asked for a list of
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+import sys
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from agent_engines.domain.guardrail import Earned
 from agent_engines.domain.off_policy import Estimate, Floats, snips, weights
 from agent_engines.domain.tasks import TaskStatus
 from agent_engines.ports.ledger import LoggedDecision
@@ -34,6 +36,16 @@ class Row(msgspec.Struct, frozen=True):
     task_id: str | None = None
     certain: bool = False
     """No chance took part although there was a choice."""
+    version: str = ""
+    """Of the policy that decided."""
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A decision that had not ended when it was last read."""
+
+    created_at: float
+    task_type: str
+    version: str
 
 
 OPEN = frozenset({None, TaskStatus.QUEUED, TaskStatus.RUNNING})
@@ -63,7 +75,7 @@ class OutcomeLog:
     def __init__(self, most: int = MOST_ROWS) -> None:
         self._rows: dict[str, Row] = {}
         self._most = most
-        self._waiting: dict[str, float] = {}
+        self._waiting: dict[str, Awaited] = {}
         self._given_up = float("-inf")
         self._refused: dict[str, None] = {}
         self._shared: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -92,6 +104,15 @@ class OutcomeLog:
     def knows(self, request_id: str) -> bool:
         return request_id in self._rows
 
+    def earned(self, version: str, since: float) -> list[Earned]:
+        """What the decisions of this version made since then have earned, by task type.
+
+        What is waited for counts as if it will succeed: failures may be quicker, and alone they would tell a wrong story.
+        """
+        told = [(row.task_type, row.reward) for row in self._rows.values() if _is_of(row, version, since)]
+        told += [(one.task_type, 1.0) for one in self._waiting.values() if _is_of(one, version, since)]
+        return earned_by_type(told)
+
     def of_tasks(self, task_ids: Container[str]) -> list[str]:
         """Request ids of the rows of these tasks."""
         return [row.request_id for row in self._rows.values() if row.task_id and row.task_id in task_ids]
@@ -102,7 +123,9 @@ class OutcomeLog:
         if not has_ended(logged):
             if logged.decision.created_at < self._given_up:
                 return False
-            self._waiting[request_id] = logged.decision.created_at
+            decision = logged.decision
+            version = sys.intern(decision.policy_version)
+            self._waiting[request_id] = Awaited(decision.created_at, decision.task_type, version)
             if len(self._waiting) > MOST_WAITING:
                 del self._waiting[next(iter(self._waiting))]
                 self.unended += 1
@@ -129,7 +152,7 @@ class OutcomeLog:
     def give_up(self, before: float) -> None:
         """Wait no longer for decisions made before this time, also when they are read again."""
         self._given_up = before
-        for request_id in [one for one, made in self._waiting.items() if made < before]:
+        for request_id in [one for one, awaited in self._waiting.items() if awaited.created_at < before]:
             del self._waiting[request_id]
             self.unended += 1
 
@@ -155,6 +178,7 @@ class OutcomeLog:
             created_at=decision.created_at,
             task_id=decision.task_id,
             certain=decision.deterministic,
+            version=sys.intern(decision.policy_version),
         )
 
     def _refuse(self, logged: LoggedDecision) -> None:
@@ -167,6 +191,19 @@ class OutcomeLog:
 
     def _drop_oldest(self) -> None:
         del self._rows[next(iter(self._rows))]
+
+
+def _is_of(made: Row | Awaited, version: str, since: float) -> bool:
+    return made.created_at >= since and made.version == version
+
+
+def earned_by_type(rewards: Iterable[tuple[str, float]]) -> list[Earned]:
+    """From (task type, reward) of each outcome."""
+    sums: dict[str, tuple[int, float]] = {}
+    for task_type, reward in rewards:
+        rows, total = sums.get(task_type, (0, 0.0))
+        sums[task_type] = rows + 1, total + reward
+    return [Earned(task_type=name, rows=rows, mean=total / rows) for name, (rows, total) in sorted(sums.items())]
 
 
 def judge_policies(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from agent_engines.domain.errors import ConfigurationError, InvalidRequest
 from agent_engines.learning.pacing import paced_price
 from agent_engines.ports.connections import Connections
 from agent_engines.ports.ledger import Ledger
+from agent_engines.runtime.active_policy import ActivePolicy
 from agent_engines.runtime.adaptive_strategy import AdaptiveStrategy
 from agent_engines.runtime.decider import Decider
 from agent_engines.runtime.dispatcher import Dispatcher
@@ -22,10 +23,14 @@ from agent_engines.runtime.leadership import Leadership
 from agent_engines.runtime.learned import Learned
 from agent_engines.runtime.lessons import LessonOptions, Lessons
 from agent_engines.runtime.outcomes import Outcome
+from agent_engines.runtime.policy_board import PolicyBoard
+from agent_engines.runtime.promotions import Promotions
 from agent_engines.runtime.shipped_strategies import PolicyMaker, makers
 from agent_engines.runtime.strategies import Strategies, StrategyChoice
 from agent_engines.runtime.task_text import TaskTexts
 from agent_engines.runtime.tenants import Pricer
+
+from .replay import asked_for_evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,8 @@ class Routing:
     texts: TaskTexts
     capabilities: Capabilities
     judgements: Judgements
+    active: ActivePolicy
+    promotions: Promotions
     options: RoutingOptions
 
     @classmethod
@@ -106,7 +113,12 @@ class Routing:
         decider = Decider(fleet, strategies, clock=clock, telemetry=telemetry)
         log = telemetry.log("intelligence")
         judgements = Judgements(ledger, teach=lessons.teach_once, leads=leader.leads, clock=clock, log=log)
-        return cls(fleet, strategies, decider, lessons, TaskTexts(options.texts), capabilities, judgements, options)
+        board = PolicyBoard(connections.bus.settings, clock, log)
+        active = ActivePolicy(board, strategies, log, router=fleet.router)
+        promotions = Promotions(active, strategies, partial(asked_for_evidence, connections.bus), clock)
+        texts = TaskTexts(options.texts)
+        heart = (fleet, strategies, decider, lessons, texts, capabilities, judgements)
+        return cls(*heart, active, promotions, options)
 
     def hedging(
         self, connections: Connections, ledger: Ledger, dispatcher: Dispatcher, calm: Callable[[], bool]
@@ -126,8 +138,10 @@ class Routing:
 
     async def start(self) -> None:
         await self.lessons.start()
+        await self.active.start()
 
     async def stop(self) -> None:
+        await self.active.stop()
         await self.judgements.stop()
         await self.lessons.stop()
 

@@ -15,6 +15,7 @@ from agent_engines.domain.tasks import TaskRequest, TaskStatus, TaskView
 from .feedback import FeedbackService
 from .later import RedriveService, ScheduleService
 from .ledger import DecisionFilter, LetterFilter, Page, Several, TaskFilter
+from .policies import PolicyService
 from .tenants import TenantService
 
 
@@ -142,6 +143,9 @@ class IntelligenceService(Protocol):
 
     @property
     def feedback(self) -> FeedbackService: ...
+
+    @property
+    def policies(self) -> PolicyService: ...
 
     async def letters(self, wanted: LetterFilter) -> Page: ...
 

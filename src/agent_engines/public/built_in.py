@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent_engines.bootstrap.routing import routing_options
+from agent_engines.bootstrap.routing import installed_policies, routing_options
 from agent_engines.bootstrap.stores import with_cache, with_ledger
 from agent_engines.config import Config
 from agent_engines.engines import intelligence, optimizing, performance
@@ -32,4 +32,5 @@ class OptimizingEngine(SelfConnecting, optimizing.OptimizingEngine):
     """Judges policies; see `engines.optimizing`."""
 
     async def connect(self, config: Config) -> Connections:
+        self.judges(installed_policies())
         return await with_ledger(await super().connect(config), config, pool_min=1, pool_max=2)

@@ -23,12 +23,16 @@ FEW, SHOWN = 8, 4
 LEAST_CONFIDENCE = 1e-3
 
 
+def rule_version(name: str) -> str:
+    return f"{name}-1"
+
+
 class RuleStrategy:
     """One rule of learning/baselines.py. See strategy.py: Strategy."""
 
     def __init__(self, name: str, *, seed: int) -> None:
         self.name = name
-        self.version = f"{name}-1"
+        self.version = rule_version(name)
         self._rule = Baseline(name, seed=seed)
 
     def choose(self, context: DecisionContext, field: Field, moment: Moment) -> Picked:

@@ -7,17 +7,23 @@ from functools import partial
 from random import Random
 
 from agent_engines.domain.errors import ConfigurationError
+from agent_engines.domain.routing import LoadAware
 from agent_engines.learning.baselines import RULES
 from agent_engines.learning.policy import RoutingPolicy
 
 from .adaptive_strategy import AdaptiveStrategy
 from .learned import Learned
-from .rule_strategy import LoadAwareStrategy, RuleStrategy, of_policy
+from .rule_strategy import LoadAwareStrategy, RuleStrategy, of_policy, rule_version
 from .strategies import Maker
 from .strategy import Strategy
 
 ADAPTIVE, LOAD_AWARE = "adaptive", "load_aware"
 SHIPPED = (ADAPTIVE, LOAD_AWARE, *RULES)
+SHIPPED_VERSIONS = {
+    AdaptiveStrategy.version: ADAPTIVE,
+    LoadAware().version: LOAD_AWARE,
+    **{rule_version(name): name for name in RULES},
+}
 PolicyMaker = Callable[[int], RoutingPolicy]
 """A policy of one's own from a seed."""
 

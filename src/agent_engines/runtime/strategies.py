@@ -6,6 +6,7 @@ and logged, and the task is routed all the same.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any
@@ -90,6 +91,34 @@ class Strategies:
     @property
     def names(self) -> list[str]:
         return sorted(self._makers)
+
+    @property
+    def default(self) -> str:
+        """Who decides where neither the request nor its task type says."""
+        return self._choice.default
+
+    def named_by(self, word: str) -> str | None:
+        """The strategy with this name, or this version as far as it has been made; None: there is none."""
+        if word in self._makers:
+            return word
+        return next((name for name, made in self._made.items() if made.version == word), None)
+
+    async def make(self, name: str) -> Strategy:
+        """The strategy of that name, made beside the event loop if it has to be: a policy of one's own may load a model.
+
+        Raises LookupError when it is not there, and whatever its maker raises.
+        """
+        made = self._made.get(name)
+        if made is None:
+            maker = self._maker(name)
+            made = await asyncio.to_thread(maker)
+            # A request may have named it meanwhile.
+            made = self._made.get(name) or self._keep(name, made)
+        return made
+
+    def turn_to(self, strategy: Strategy) -> None:
+        """From now on this one decides by default. Decisions under way stay with whoever made them, and teach that one."""
+        self._choice = msgspec.structs.replace(self._choice, default=strategy.name)
 
     def check(self, name: str | None) -> None:
         """Raise InvalidRequest for a name that is not there; None means the router's own choice."""
@@ -190,16 +219,21 @@ class Strategies:
             self.teach(lesson)
 
     def _strategy(self, name: str) -> Strategy:
-        made = self._made.get(name)
-        if made is None:
-            maker = self._makers.get(name)
-            if maker is None:
-                raise LookupError(f"there is no strategy {name!r}")
-            made = self._made[name] = maker()
-            if isinstance(made, Hedger):
-                self._hedgers[name] = made
-            for agent, (in_flight, epoch) in self._loads.items():
-                made.loaded(agent, in_flight, epoch)
+        return self._made.get(name) or self._keep(name, self._maker(name)())
+
+    def _maker(self, name: str) -> Maker:
+        maker = self._makers.get(name)
+        if maker is None:
+            raise LookupError(f"there is no strategy {name!r}")
+        return maker
+
+    def _keep(self, name: str, made: Strategy) -> Strategy:
+        """Told of everything from now on, beginning with the loads of all agents."""
+        self._made[name] = made
+        if isinstance(made, Hedger):
+            self._hedgers[name] = made
+        for agent, (in_flight, epoch) in self._loads.items():
+            made.loaded(agent, in_flight, epoch)
         return made
 
     def _fallen(self, wanted: str, error: Exception, context: DecisionContext, field: Field, moment: Moment) -> Chosen:
