@@ -97,12 +97,13 @@ class WithdrawsTooEagerly(Dispatcher):
 class ForgetsKeys(Dispatcher):
     """Gives every submission an id of its own, whatever its key."""
 
-    def _draft(self, place: int, request: Any, turn: Any, beside: int) -> Any:
-        key = request.idempotency_key
-        keyless = msgspec.structs.replace(request, idempotency_key=None)
-        draft = super()._draft(place, keyless, turn, beside)
-        msgspec.structs.force_setattr(draft.task, "idempotency_key", key)
-        return draft
+    def _drafts(self, requests: Any, begin: int, turn: Any, submission: Any) -> Any:
+        keyless = [msgspec.structs.replace(request, idempotency_key=None) for request in requests]
+        drafts = super()._drafts(keyless, begin, turn, submission)
+        for draft in drafts:
+            key = requests[draft.place - begin].idempotency_key
+            msgspec.structs.force_setattr(draft.task, "idempotency_key", key)
+        return drafts
 
 
 class _OtherLedger(MemoryLedger):
