@@ -63,6 +63,17 @@ async def test_what_is_recorded_within_a_moment_is_told_together_and_sealed() ->
         assert len(site.told) == 1, "nothing new, nothing told"
 
 
+async def test_judgements_are_told_by_themselves_too() -> None:
+    async with RoutingHouse() as house:
+        site = Site(house)
+        await site.listen(subjects.FEEDBACK)
+        judged = Outcome(kind=ReportKind.FEEDBACK, task_id="judged", task_type="echo", quality=0.5)
+        house.hearing.recorded([outcome(1), judged])
+        await house.clock.advance(TOGETHER_SECONDS)
+        await settle()
+        assert site.told == [["judged"]]
+
+
 async def test_many_at_once_do_not_wait_for_the_moment() -> None:
     async with RoutingHouse() as house:
         site = Site(house)

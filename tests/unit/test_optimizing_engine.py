@@ -383,8 +383,8 @@ async def test_work_that_is_judged_later_is_estimated_anew(bench: Bench) -> None
     await bench.clock.advance(3000)
     told = await bench.ledger.feedback.add("task-0", FeedbackDraft(quality=0.2), bench.clock.now())
     judged = msgspec.json.encode([feedback_report(told, "")])
-    await bench.bus.signals.send(subjects.outcomes("-"), b'{"v":1,"seal":"","reports":%b}' % judged)
-    await bench.bus.signals.send(subjects.outcomes("-"), b'"feedback" that cannot be read')
+    await bench.bus.signals.send(subjects.feedback("-"), b'{"v":1,"seal":"","reports":%b}' % judged)
+    await bench.bus.signals.send(subjects.feedback("-"), b"what cannot be read")
     await settled(bench)
     await bench.engine.refresh()
     row = by_name(bench.engine.policies())["logged"]

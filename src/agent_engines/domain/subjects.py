@@ -29,6 +29,8 @@ RECORDED = f"{PREFIX}.recorded.*"
 """ReportBatch of what the recorder has just committed, at once, grouped by the submitter's origin."""
 OUTCOMES = f"{PREFIX}.outcomes.*"
 """The same without results, of all origins, a moment later and together: for those who learn from it."""
+FEEDBACK = f"{PREFIX}.feedback.*"
+"""Of outcomes the judgements alone: for those who need not hear of anything else."""
 LEARNED = f"{PREFIX}.learned.*"
 """Each router tells the others how far it has learned (runtime/lessons.py)."""
 SUBMIT = f"{PREFIX}.submit"
@@ -79,6 +81,11 @@ def recorded(origin: str) -> str:
 def outcomes(router: str) -> str:
     """What this router has recorded."""
     return f"{PREFIX}.outcomes.{router}"
+
+
+def feedback(router: str) -> str:
+    """What of that was feedback."""
+    return f"{PREFIX}.feedback.{router}"
 
 
 def cancel(agent: str) -> str:

@@ -124,7 +124,7 @@ class OptimizingEngine(Engine):
         self._background = Background(self._log)
         listen = connections.bus.signals.listen
         self._subscriptions = [
-            await listen(subjects.OUTCOMES, self._recorded),
+            await listen(subjects.FEEDBACK, self._judged_since),
             await listen(subjects.ask("optimizing", "policies"), self._answer_policies, queue="optimizing"),
             await listen(subjects.ask("optimizing", "tuning"), self._answer_tuning, queue="optimizing"),
             await listen(subjects.ask("optimizing", "replay"), self._answer_replay, queue="optimizing"),
@@ -232,10 +232,8 @@ class OptimizingEngine(Engine):
             raise
         return changed
 
-    async def _recorded(self, subject: str, data: bytes) -> None:
-        """Remember whose work was judged. All other outcomes are found by reading, so only these messages are decoded."""
-        if b'"feedback"' not in data:
-            return
+    async def _judged_since(self, subject: str, data: bytes) -> None:
+        """Remember whose work was judged; all other outcomes are found by reading."""
         try:
             batch = self._batches.decode(data)
         except msgspec.MsgspecError as error:

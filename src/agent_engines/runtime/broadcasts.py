@@ -2,6 +2,7 @@
 
 `recorded.<origin>`: reports with their results, at once, for whoever waits for these tasks
 `outcomes.<router>`: outcomes, for everybody who learns from all of them (outcome_feed.py)
+`feedback.<router>`: of these the judgements once more, for whoever needs no others
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 from agent_engines.domain import subjects
 from agent_engines.domain.agents import AGENT_ID
 from agent_engines.domain.errors import Unavailable
-from agent_engines.domain.messages import VERSION, Report
+from agent_engines.domain.messages import VERSION, Report, ReportKind
 from agent_engines.domain.tasks import NO_PAYLOAD
 from agent_engines.ports.bus import Bus
 
@@ -40,6 +41,9 @@ async def tell_waiters(bus: Bus, origin: str, reports: Sequence[Report]) -> None
 async def tell_learners(bus: Bus, router: str, outcomes: Sequence[Outcome], seal: Seal | None) -> None:
     """`seal` marks what came through the gate: only that teaches (runtime/strategies.py)."""
     await _send(bus, subjects.outcomes(router), batches(outcomes, bus.max_message_bytes, seal))
+    judgements = [outcome for outcome in outcomes if outcome.kind is ReportKind.FEEDBACK]
+    if judgements:
+        await _send(bus, subjects.feedback(router), batches(judgements, bus.max_message_bytes, seal))
 
 
 def batches(told: Sequence[Report] | Sequence[Outcome], limit: int, seal: Seal | None = None) -> list[bytes]:
