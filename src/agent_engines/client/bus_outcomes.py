@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from agent_engines.domain.errors import AgentEnginesError, Unavailable, Unreachable
-from agent_engines.domain.messages import Report, ReportKind, TaskQuery, TasksQuery
+from agent_engines.domain.messages import Report, ReportKind, TaskQuery, TasksQuery, TasksReply
 from agent_engines.domain.tasks import TaskStatus, TaskView
 from agent_engines.runtime.batching import Batcher
 
@@ -24,13 +24,6 @@ MOST_IDS = 500
 LANES = 2
 ALONE_SECONDS = 60.0
 """A router that does not know the question for many is not asked it again for so long."""
-
-
-class _Part(msgspec.Struct):
-    """The answer to `several`."""
-
-    items: list[msgspec.Raw]
-    more: bool = False
 
 
 class _Head(msgspec.Struct):
@@ -130,7 +123,7 @@ class BusOutcomes:
         beside = self._unasked.beside(wanted, MOST_IDS - len(wanted))
         try:
             while True:
-                part: _Part = await self._ask("several", TasksQuery(task_ids=[*wanted, *beside]), _Part)
+                part: TasksReply = await self._ask("several", TasksQuery(task_ids=[*wanted, *beside]), TasksReply)
                 brought = self._taken(part.items, set(wanted))
                 found.update(brought)
                 left = [task_id for task_id in wanted if task_id not in brought]

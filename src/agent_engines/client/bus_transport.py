@@ -39,8 +39,6 @@ from .encoding import encoded
 from .options import ClientOptions
 from .refusals import error_of
 
-ENDS = frozenset(status.value for status in TERMINAL)
-
 Shape = TypeVar("Shape")
 
 _encode = msgspec.json.Encoder().encode
@@ -108,7 +106,7 @@ class BusTransport:
             for event in told:
                 yield event
             last = told[-1].id
-            if told[-1].event in ENDS:
+            if told[-1].event in TERMINAL:
                 return
         progress = aiter(self._bus.reports.follow_progress(task_id))
         ending = asyncio.ensure_future(self.outcome(task_id, None))

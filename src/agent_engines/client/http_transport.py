@@ -29,7 +29,6 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Half of what the server takes in one batch (api/limits.py)."""
 SPARE_CONNECTIONS = 16
 """For event streams and single questions beside waits and batches. The pool looks at every one for each request."""
-_ENDS = frozenset(status.value for status in TERMINAL)
 
 
 class HttpTransport:
@@ -101,7 +100,7 @@ class HttpTransport:
                     async for event in task_events(response.aiter_lines()):
                         last_id, silent = event.id or last_id, 0.0
                         yield event
-                        if event.event in _ENDS:
+                        if event.event in TERMINAL:
                             return
             except (httpx2.TransportError, Unavailable) as error:
                 if silent >= self.options.retry_seconds:

@@ -105,7 +105,7 @@ class ReportBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     v: int = VERSION
     seal: str = ""
-    """On `recorded.*` the routers' mark over the JSON of `reports`: their capabilities were checked, so they may teach."""
+    """On `outcomes.*` the routers' mark over the JSON of `reports`: their capabilities were checked, so they may teach."""
     reports: tuple[Report, ...]
 
 
@@ -212,10 +212,16 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TasksQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask `intelligence` for `several` tasks, as they are now: `items`, those that are known, and `more`, whether others are
-    known too but did not fit into the answer. Routers from this release on know it."""
+    """Ask `intelligence` for `several` tasks, as they are now. Routers from this release on know it."""
 
     task_ids: list[str]
+
+
+class TasksReply(msgspec.Struct, frozen=True):
+    """The answer: TaskViews of those that are known, and whether there are `more` that did not fit into a message."""
+
+    items: list[msgspec.Raw]
+    more: bool = False
 
 
 class FeedbackOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from agent_engines.domain.messages import (
     SubmitResult,
     TaskQuery,
     TasksQuery,
+    TasksReply,
 )
 from agent_engines.domain.tasks import TaskRequest
 from agent_engines.domain.validation import DEFAULT_LIMITS, RequestBody, decode_json, request_from_json, request_of
@@ -62,13 +63,6 @@ class Service(IntelligenceService, Protocol):
 
 class _Nothing(msgspec.Struct):
     """A question without arguments; whatever it carries is ignored."""
-
-
-class _Part(msgspec.Struct, frozen=True):
-    """Several, its items written already."""
-
-    items: list[msgspec.Raw]
-    more: bool
 
 
 class _Submissions(msgspec.Struct, frozen=True):
@@ -191,7 +185,7 @@ class Gateway:
         taken = iter(submitted)
         return [refused[place] if place in refused else next(taken) for place in range(len(batch.requests))]
 
-    async def _several(self, query: TasksQuery) -> _Part:
+    async def _several(self, query: TasksQuery) -> TasksReply:
         """As many as fit into one message; who asked asks again for the others."""
         if len(query.task_ids) > MAX_TASKS:
             raise InvalidRequest(f"a question has at most {MAX_TASKS} tasks", field="task_ids")
@@ -203,7 +197,7 @@ class Gateway:
             if len(item) < room:
                 room -= len(item) + 1
                 items.append(msgspec.Raw(item))
-        return _Part(items, more=found.more or len(items) < len(found.items))
+        return TasksReply(items, more=found.more or len(items) < len(found.items))
 
     async def _cancel(self, query: TaskQuery) -> dict[str, str]:
         return {"task_id": query.task_id, "status": str(await self._service.cancel(query.task_id))}
